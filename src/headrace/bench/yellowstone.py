@@ -121,7 +121,7 @@ def _figures(count: int, began: float, cpu: float) -> dict[str, float]:
 
 
 def peers() -> list[str]:
-    """Return what can be measured here."""
+    """Return the names of the receivers that this machine can run."""
     has_node = shutil.which("node") is not None and (PEER.parent / "node_modules").is_dir()
     if not has_node:
         progress("node is left out: npm ci --prefix benchmarks/yellowstone")

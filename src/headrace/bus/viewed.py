@@ -1,4 +1,4 @@
-"""The part of a bus that answers from this process's view, shared by all buses."""
+"""The part that all buses share: answers from the view of the logs that this process keeps."""
 
 from collections.abc import Collection, Mapping
 
@@ -10,7 +10,7 @@ from headrace.runtime.clock import Clock
 
 
 class ViewedBus:
-    """The part of every `Bus` that answers from this process's view."""
+    """The part of every `Bus` that answers from the view of the logs that this process keeps."""
 
     shared = True
 

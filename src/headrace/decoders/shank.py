@@ -43,7 +43,7 @@ def holds(shape: Struct, mark: bytes) -> bool:
 
 
 def own_mark(name: str, shape: Struct) -> bytes | None:
-    """Return the index of account `name` in the enum of its first field; None if that is not certain."""
+    """Return the byte that marks account `name`: its index in the enum of the first field. None if not certain."""
     first = shape.fields[0].shape if shape.fields else None
     if not isinstance(first, shapes.Enum):
         return None

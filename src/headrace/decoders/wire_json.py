@@ -121,7 +121,10 @@ class Template:
         return "{" + ",".join(parts) + "}"
 
     def part(self, shape: Shape, value: str) -> str:
-        """Return the template text of one value, and add its arguments. A value without an expression is null."""
+        """Return the template's text of one value, and append the value's arguments to the template's.
+
+        A value without an expression becomes `null`.
+        """
         if not value:
             return "null"
         if is_inline(shape):

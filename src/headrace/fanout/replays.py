@@ -290,7 +290,7 @@ class Replays:
             subscription.client.send(frames.lag(topic, to.epoch, at.offset + 1, to.offset, dropped))
 
     def _give_up(self, subscription: ClientSubscription, failure: RequestError) -> None:
-        """Refuse the request, because its past can't be read. If it was acknowledged before, close the connection."""
+        """Refuse a subscription whose past can't be read; if it was acknowledged already, close its connection."""
         subscription.task = None
         if subscription.acknowledged:
             subscription.client.cut_off(CloseCode.INSUFFICIENT_STATE)

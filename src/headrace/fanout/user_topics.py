@@ -33,7 +33,7 @@ _log = structlog.get_logger("gateway")
 
 
 class _Announced(msgspec.Struct, frozen=True, gc=False):
-    """An inbox message as the bus carries it, with its position in the user's own log, which the bus does not count."""
+    """An inbox message as the bus carries it, with its position in the user's own log. This is no offset of the bus."""
 
     epoch: str
     offset: int
@@ -52,7 +52,7 @@ def announcement(letter: Letter, at: Position) -> Publication:
 
 
 class UserTopics:
-    """The connections of this server that belong to a user, by user. A sink of the bus takes new inbox messages."""
+    """The connections of this server to each user. New inbox messages reach them through a sink of the bus."""
 
     def __init__(self, inbox: Inbox, supervisor: Supervisor, clock: Clock, metrics: Metrics) -> None:
         self.inbox, self.supervisor, self.clock = inbox, supervisor, clock

@@ -25,7 +25,7 @@ _BY_KEY: Final = {
 class GapLedger:
     """Declares each state of a gap once: `open`, then `backfilled` or `unrecoverable`, which is final.
 
-    A repeated `open` is declared only if its slots grew. Then, and at the end, the whole gap is declared. The newest
+    A repeated `open` is declared only if its slots grew. Each declaration states the whole gap. The newest
     GAPS_MAX gaps are remembered. A gap that is first seen when it has ended is declared as ended.
     """
 

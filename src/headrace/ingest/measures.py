@@ -92,7 +92,7 @@ class Measures(Collector):
         yield from self._drift()
 
     def _drift(self) -> Iterator[Metric]:
-        """Yield how far the programs' bytes have moved from their IDLs."""
+        """Yield the metrics of bytes that do not fit the programs' IDLs."""
         labels = ["program", "kind"]
         families = {
             name: CounterMetricFamily(f"headrace_drift_{name}", about, labels=labels)

@@ -17,7 +17,8 @@ class Outcome(NamedTuple, Generic[T]):
     """Effect of a decision on the kept items.
 
     Each group of `retracted` is retracted as a whole, for `reason`. `final` are items that nothing can take back; they
-    are no longer kept. `unsure` are the slot's items whose signature is not proven (yet, or ever).
+    are no longer kept. `unsure` are the slot's items whose transaction is not proven to be in the
+    slot's block, not yet or never.
     """
 
     confirmed: Sequence[T] = ()

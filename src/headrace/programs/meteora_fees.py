@@ -27,7 +27,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """Points after activation from which the last step applies. Only for a schedule by price."""
 
     def rate(self, point: int, activation: int, start_price: int, price: int) -> int:
-        """Return the rate at this point and square root of the price."""
+        """Return the fee rate at this point in time (slot or second) and at `price`, a square root."""
         if self.mode in (LINEAR, EXPONENTIAL):
             if not self.frequency:
                 return self.cliff

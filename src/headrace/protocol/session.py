@@ -34,7 +34,8 @@ FILTERS_SIZE_MAX: Final = 1024
 """Most size of all filters of one connection (`Filter.size`), so that a few clients can't fill the memory."""
 
 PATIENCE_S: Final = 5
-"""Seconds of commands at the full rate that are refused before a connection that ignores 111 is closed with 4013."""
+"""Seconds. A connection that goes on after error 111 is closed with 4013 once this many seconds of commands, counted at
+its full rate, were refused."""
 
 
 class Send(NamedTuple):

@@ -92,7 +92,7 @@ class Bank:
     """Accounts and programs at one moment of the chain. Each execution changes them."""
 
     def __init__(self, *, slot: int = 1, unix_timestamp: int = 0, epoch: int = 0) -> None:
-        # The chain on the bank checks blockhashes, as the runtime knows only one at a time.
+        # Blockhashes are checked by the chain adapter on this bank, as the runtime knows only one at a time.
         self._svm = LiteSVM().with_sigverify(True).with_blockhash_check(False)
         self._keys: set[str] = set()
         self._lock = Lock()

@@ -67,7 +67,10 @@ def sent(text: str) -> Origin | None:
 
 
 def configured(text: str) -> Origin:
-    """Read an origin from a setting. Raises ValueError naming the expected form for an origin that no page has."""
+    """Read an origin from a setting.
+
+    If no page can have this origin, raises a ValueError that names the expected form.
+    """
     if text.lower() in _NULL:
         return NULL
     parts = _ORIGIN.fullmatch(text.removesuffix("/"))

@@ -151,10 +151,10 @@ def _on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[
 
 
 def _clear_frames(error: ValidationException) -> None:
-    """Clear the frames of the faults behind `error`.
+    """Clear the frames of the exceptions behind `error`.
 
-    Litestar collects the faults in a list. The frame that caught them keeps the list, and their tracebacks keep the
-    frame. Without clearing, each wrong parameter would leave a cycle for the garbage collector.
+    Litestar collects these exceptions in a list. The frame that caught them keeps the list, and their tracebacks keep
+    the frame. Without clearing, each wrong parameter would leave a cycle for the garbage collector.
     """
     *_, (last, _) = walk_tb(error.__traceback__)
     fault = last.f_locals.get("exc")

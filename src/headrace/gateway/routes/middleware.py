@@ -27,7 +27,7 @@ def address_of(scope: Scope, admission: Admission) -> str:
 
 
 async def refuse(send: Send, refused: Refused) -> None:
-    """Answer with the problem."""
+    """Send the problem (RFC 9457) of a refused request as its answer."""
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in refused.headers.items()]
     await answer(send, refused.status, problem(refused.status, refused.detail), headers)
 

@@ -41,7 +41,7 @@ _MINTED: Final = "insert or ignore into tokens values (?, ?, ?, ?, ?, ?, ?, ?, ?
 
 
 class Writing:
-    """Owner of all writing connections. Not thread-safe: calls must come one at a time."""
+    """Owns all connections that write. Not thread-safe: at most one call runs at a time."""
 
     def __init__(self, path: Path, *, bytes_max: int, age_s: float) -> None:
         self._path, self._bytes_max, self._age_s = path, bytes_max, age_s

@@ -149,7 +149,7 @@ class VirtualPool(msgspec.Struct, frozen=True, kw_only=True):
         return _Moved(taken, base)
 
     def _sold(self, base: int) -> _Moved:
-        """Return a sale of `base`. The output rounds down in each range."""
+        """Return the result of selling `base`. The output rounds down in each range."""
         left, given = base, 0
         for each in self._below():
             most = each.first(up=True)

@@ -207,7 +207,7 @@ class SwapState:
         return Step(price, remaining if price != target else amount_in, amount_out - fee, fee)
 
     def _between(self, price: int) -> tuple[int, int]:
-        """Return the input, rounded up, and the output, rounded down, of a move to this price."""
+        """Return the input (rounded up) and the output (rounded down) of a swap that moves the price to `price`."""
         low, high = sorted((self.sqrt_price, price))
         first = first_between(low, high, self.liquidity, up=self._first_in)
         second = second_between(low, high, self.liquidity, up=not self._first_in)
