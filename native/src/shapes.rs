@@ -315,7 +315,7 @@ fn put_base64(raw: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Appends a text as Python's `json.encoder.encode_basestring` writes it, which leaves other than ASCII characters unescaped.
+/// Appends a text as Python's `json.encoder.encode_basestring` writes it, with characters beyond ASCII unescaped.
 fn put_text(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     for byte in text.bytes() {

@@ -144,7 +144,7 @@ class HistoryFeed:
         self._resumed = True
 
     async def _until_written(self, batch: Sequence[Kept]) -> None:
-        """Write a batch. If one of its facts can't be stored, write all the others and declare a gap for that fact."""
+        """Write a batch. If a fact can't be stored, write all other facts and declare the fact's slot as a gap."""
         try:
             written = await self._until_answered(partial(self._history.write, batch))
         except InvariantError as error:

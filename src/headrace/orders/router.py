@@ -65,7 +65,7 @@ def best_route(
 def two_hops(
     candidates: Sequence[Candidate], mint_in: str, mint_out: str, amount: int, through: Sequence[str] = THROUGH
 ) -> list[Route]:
-    """Return the best route of two pools over each mint of `through`. The second pool gets what the first pool pays."""
+    """Return the best route of two pools over each mint of `through`. The first pool's output is the second's input."""
     routes = []
     for middle in through:
         if middle in (mint_in, mint_out):

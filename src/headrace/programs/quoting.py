@@ -199,7 +199,7 @@ class TransferFee(NamedTuple):
     most: int
 
     def of(self, amount: int) -> int:
-        """Return what a transfer of `amount` withholds; rounds up."""
+        """Return the fee that a transfer of `amount` withholds; rounds up."""
         return min(ceil_div(amount * self.bps, BPS), self.most)
 
     def before(self, arriving: int) -> int:

@@ -344,7 +344,7 @@ class ScriptedYellowstone:
         await self._admit(context)
         if self.faults.refuse is not None:
             await context.abort(*self.faults.refuse)
-        await context.send_initial_metadata(())  # clients wait for it before they send their request
+        await context.send_initial_metadata(())  # clients wait for the metadata before they send their request
         client = _Client(self.faults.unread_max)
         self._clients.add(client)
         try:

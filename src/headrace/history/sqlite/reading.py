@@ -52,7 +52,7 @@ _TRADES: Final = """select t.id, t.time, p.name, p.program_id, t.side, m.key, q.
 
 
 class Reading:
-    """Owner of all reading connections. Not thread-safe: calls must come one at a time."""
+    """Owner of all reading connections. Not thread-safe: at most one call runs at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

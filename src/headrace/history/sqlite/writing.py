@@ -1,4 +1,4 @@
-"""Writes facts to the files, begins and deletes segments, and removes what forks void; runs in the writing thread."""
+"""Writes facts to the files, in the writing thread: begins and deletes segments, and deletes trades that forks void."""
 
 import sqlite3
 from collections.abc import Sequence

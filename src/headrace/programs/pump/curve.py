@@ -54,7 +54,7 @@ class BondingCurve(msgspec.Struct, frozen=True, kw_only=True):
     """Recipient of the creator's fee: `creator`, `cashback` (the trader) or `holders`."""
 
     def quote(self, mint_in: str, amount: int, *, exact_out: bool = False) -> PoolQuote:
-        """Return the quote. If fewer tokens are left than a purchase asks for, the quote is for these."""
+        """Return the quote. If a purchase asks for more tokens than are left, the quote is for all that are left."""
         selling = side(self.mints, mint_in, self.key)
         checked(amount)
         if selling:

@@ -1,7 +1,4 @@
-"""Compares the endpoints of a source: which finishes a block first, how far behind the others are, and who misses it.
-
-Pure.
-"""
+"""Compares the endpoints of a source by the time at which each finishes a block, or misses the block. Pure."""
 
 from typing import Final, NamedTuple
 

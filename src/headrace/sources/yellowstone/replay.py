@@ -47,7 +47,7 @@ class Resume:
         self._held: dict[int, list[Arrival]] = {}
         self._held_bytes = 0
         self._base: int | None = None
-        """Slot of the connection's first block. Covers, not this class, say what lacks before it."""
+        """Slot of the connection's first block. Earlier slots count as lost only by their covers, not here."""
         self._awaited: dict[int, int] = {}
         """By slot: blocks that have not come although a child has; the value is the child's slot."""
 
