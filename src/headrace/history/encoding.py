@@ -23,7 +23,7 @@ _LOW: Final = 2**_HALF - 1
 BY_SLOT: Final = 0
 UNPROVEN: Final = 1
 CERTAIN: Final = 2
-"""Standings of a row: it is as certain as its slot; it waits for proof of its signature; it was certain at once."""
+"""Standings of a row: as certain as its slot, waiting for proof of its signature, or certain from the start."""
 
 STATUSES: Final[tuple[SlotStatus, ...]] = ("processed", "confirmed", "finalized", "dead", "created_bank")
 """Statuses of slots; the database stores a status as its index here."""

@@ -43,7 +43,7 @@ class LiveCandles:
         self._wake = asyncio.Event()
 
     def changed(self, keys: Sequence[CandleKey]) -> None:
-        """Queue the candles of all intervals that contain these changed minutes."""
+        """Queue the candles that contain these changed minutes, on all topics with listeners."""
         wanted: dict[tuple[str, str], list[str]] = {}
         for topic in self._audience():
             if topic.startswith(CANDLES_PREFIX):

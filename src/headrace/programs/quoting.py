@@ -103,7 +103,7 @@ class PoolQuote(msgspec.Struct, frozen=True, kw_only=True):
     """Exact result of a swap on one pool, in base units.
 
     `amount_in` leaves the user's account and `amount_out` arrives, after the transfer fees of mints. `impact` is the
-    output that the swap loses because it moves the price, apart from fees: in units of `mint_out`, rounded down.
+    output, apart from fees, that is lost because the swap moves the price: base units of `mint_out`, rounded down.
     """
 
     pool: str
@@ -121,8 +121,8 @@ class Market(Protocol):
     def quote(self, mint_in: str, amount: int, *, exact_out: bool = False) -> PoolQuote:
         """Return the output for `amount` of `mint_in`; with `exact_out`, the cost of `amount` of the other mint.
 
-        The output may be 0; programs refuse such swaps. If a curve has less left than `amount`, the quote is for the
-        remainder. Raises NoQuoteError if there is no quote.
+        The output may be 0; programs refuse such swaps. If a purchase asks for more than a curve has left, the quote is
+        for all that is left. Raises NoQuoteError if there is no quote.
         """
 
 

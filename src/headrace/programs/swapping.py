@@ -45,17 +45,17 @@ class Swap(NamedTuple):
 
 
 def read(key: str) -> AccountMeta:
-    """Return the account of an instruction that only reads it."""
+    """Return an account as an instruction lists it if it only reads the account."""
     return AccountMeta(key)
 
 
 def write(key: str) -> AccountMeta:
-    """Return the account of an instruction that writes it."""
+    """Return an account as an instruction lists it if it writes the account."""
     return AccountMeta(key, writable=True)
 
 
 def signs(key: str) -> AccountMeta:
-    """Return the account of an instruction that writes it and needs its signature."""
+    """Return an account as an instruction lists it if it writes the account and needs its signature."""
     return AccountMeta(key, signer=True, writable=True)
 
 

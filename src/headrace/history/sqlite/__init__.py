@@ -1,5 +1,5 @@
 """The history on SQLite: a main file, and a file for each segment of about 500,000 trades.
 
-A single growing file becomes slower as its indexes grow, and deleting from it delays writes. A segment is deleted at no
-cost. It contains everything that its trades need, including keys, so that its deletion leaves nothing behind.
+A single file becomes slower as its indexes grow, and deleting rows from it delays writes. Deleting the file of a
+segment is cheap. A segment contains all data of its trades, including keys, so its deletion leaves nothing behind.
 """

@@ -32,7 +32,7 @@ from headrace.model.errors import InvariantError, TransientError
 T = TypeVar("T")
 
 SWITCH_S: Final = 0.0002
-"""Longest time in seconds that a busy event loop keeps the interpreter's lock from a statement; Python has 5 ms."""
+"""Longest time in seconds that the reading and writing threads wait for a busy event loop; Python's default is 5 ms."""
 
 _DEFECTS: Final = (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError,
                    ArithmeticError, ValueError, TypeError, LookupError)  # fmt: skip

@@ -61,7 +61,7 @@ class LaunchCurve(msgspec.Struct, frozen=True, kw_only=True):
     rates: Rates
 
     def quote(self, mint_in: str, amount: int, *, exact_out: bool = False) -> PoolQuote:
-        """Return the quote. If less is left than a purchase asks for, the quote is for the remainder."""
+        """Return the quote. If a purchase asks for more than is left, the quote is for all that is left."""
         selling = side((self.mints[0].key, self.mints[1].key), mint_in, self.key)
         checked(amount)
         if selling:

@@ -16,7 +16,7 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 def decompress(message: bytes, encoding: str, size_max: int) -> bytes:
     """Return the message decompressed.
 
-    Raises WireEnd if the encoding is unknown, the message is not in it, or the result is longer than `size_max` bytes.
+    Raises WireEnd if the encoding is unknown or does not fit, or the result is longer than `size_max` bytes.
     """
     try:
         if encoding == "gzip":

@@ -6,9 +6,9 @@ from headrace.model.redact import redact
 from headrace.sources.connection import DETAIL_MAX, Parting
 
 _DENIED: Final = frozenset({"INVALID_ARGUMENT", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "NOT_FOUND"})
-"""Statuses after which another attempt would fail too."""
+"""Statuses after which another attempt would fail, too."""
 _REST_S: Final = {"RESOURCE_EXHAUSTED": 5.0}
-"""Pause in seconds before the next attempt, by the status; this status says that a limit of the node was reached."""
+"""Pauses in seconds before the next attempt, by status. RESOURCE_EXHAUSTED: a limit of the node was reached."""
 
 
 class WireEnd(Exception):  # noqa: N818  (an ending, not an error)

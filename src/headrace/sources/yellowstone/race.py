@@ -38,7 +38,10 @@ class Race:
             lacking.discard(name)
 
     def finished(self, name: str, slot: int, now: float) -> Place | None:
-        """Return the endpoint's place for a block it finished. None: it had finished the block, or the block is old."""
+        """Return the endpoint's place for a block that it finished.
+
+        None: the block is old, was finished by the endpoint before, or does not count for the endpoint.
+        """
         known = self._blocks.get(slot)
         if known is None:
             if name not in self._present or slot <= max(self._blocks, default=slot) - SLOTS_KEPT:

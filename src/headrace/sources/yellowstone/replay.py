@@ -47,7 +47,7 @@ class Resume:
         self._held: dict[int, list[Arrival]] = {}
         self._held_bytes = 0
         self._base: int | None = None
-        """Slot of the connection's first block. Earlier slots count as lost only by their covers, not here."""
+        """Slot of the connection's first block. Covers, not `_left_out`, account for earlier slots."""
         self._awaited: dict[int, int] = {}
         """By slot: blocks that have not come although a child has; the value is the child's slot."""
 
@@ -188,14 +188,17 @@ class Resume:
         return [*voids, *held]
 
     def _finish(self) -> list[Arrival]:
-        """End the replay at a new slot. Return the updates still held for feeds that the last connection lacked."""
+        """End the replay, as a new slot came. Return the held updates of feeds that the last connection lacked."""
         self.replaying, self._refused = False, 0
         held = [each for slot in sorted(self._held) for each in self._held[slot] if _feed(each) not in self._feeds]
         self._held, self._held_bytes = {}, 0
         return held
 
     def _left_out(self, meta: BlockMeta) -> list[int]:
-        """Return the slots of overdue blocks: a child came at least LATE slots ago, but the block never came."""
+        """Return the slots of overdue blocks, and the unknown slots below them.
+
+        A block is overdue if its child came at least LATE slots ago.
+        """
         base = self._base if self._base is not None else meta.slot
         self._awaited.pop(meta.slot, None)
         if base <= meta.parent < meta.slot and meta.parent not in self._blocks and meta.slot - meta.parent < REPLAY_MAX:

@@ -64,7 +64,7 @@ class YellowstoneSource(EndpointSource):
         self._wanted += tuple(filter_subscriptions(self._filters))
 
     async def run(self, outlet: Outlet, covered: Mapping[str, int] = NOTHING_COVERED) -> Ending:
-        """Deliver until `stop` or cancellation. Ask nodes to replay the slots after `covered`, by feed."""
+        """Deliver until `stop` or cancellation. Ask nodes to replay the slots after the lowest slot in `covered`."""
         if covered:
             for resume in self._resumes:
                 resume.covered(min(covered.values()))
