@@ -27,7 +27,7 @@ UNREADABLE: Final = (
     AttributeError,
     RecursionError,
 )
-"""Errors of bytes that cannot be read as expected. The errors of msgspec are ValueErrors."""
+"""Errors that are raised for bytes without the expected form. The errors of msgspec are ValueErrors."""
 
 
 TransactionView: TypeAlias = LogsUpdate | TransactionUpdate
@@ -56,7 +56,7 @@ class AccountText(msgspec.Struct, frozen=True, gc=False):
 class EventText(msgspec.Struct, frozen=True, gc=False):
     """Event as its messages show it.
 
-    Its place in the transaction is the place that the update shows: logs and whole transactions differ in it.
+    Its `path` and `ordinal` come from this update, and may differ between log lines and the whole transaction.
     `event.data` holds only the fields that the event's meaning reads.
     """
 
@@ -76,8 +76,8 @@ class TransactionText(msgspec.Struct, frozen=True, gc=False):
 class Core(Protocol):
     """Reader of updates, by the layouts of the loaded programs. Pure, except that it counts drift per program.
 
-    All cores return the same bytes. Slot, signature and source in them come from `origin`. `account` raises one of
-    UNREADABLE for data that can't be encoded.
+    All cores return the same bytes. The slot, signature and source in a body come from `origin`. `account` raises one
+    of UNREADABLE for data that can't be encoded.
     """
 
     name: str

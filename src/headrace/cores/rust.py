@@ -132,7 +132,7 @@ class RustCore:
         return EventText(event, EventBody(*body))
 
     def _rest(self, origin: Origin, *, whole: bool) -> bytes:
-        """Return the end of a body: the whole end for an account, for a transaction the text up to `truncated`."""
+        """Return the end of an account's body (`whole`), or the end of a transaction's up to the value `truncated`."""
         key = (origin.commitment, origin.source, whole)
         rest = self._rests.get(key)
         if rest is None:

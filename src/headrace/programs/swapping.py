@@ -45,17 +45,17 @@ class Swap(NamedTuple):
 
 
 def read(key: str) -> AccountMeta:
-    """Return an account as an instruction lists it if it only reads the account."""
+    """Return the account meta of a read-only account."""
     return AccountMeta(key)
 
 
 def write(key: str) -> AccountMeta:
-    """Return an account as an instruction lists it if it writes the account."""
+    """Return the account meta of a writable account."""
     return AccountMeta(key, writable=True)
 
 
 def signs(key: str) -> AccountMeta:
-    """Return an account as an instruction lists it if it writes the account and needs its signature."""
+    """Return the account meta of a writable account that signs."""
     return AccountMeta(key, signer=True, writable=True)
 
 

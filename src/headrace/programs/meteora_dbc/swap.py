@@ -45,7 +45,7 @@ def _build(order: Order, accounts: Accounts) -> Instruction:
         signs(user),
         read(token_program(base, accounts)),
         read(token_program(quoted, accounts)),
-        read(PROGRAM),  # an optional account (referrer) that is not given
+        read(PROGRAM),  # in place of the optional account of a referrer: none
         read(EVENT_AUTHORITY),
         read(PROGRAM),
         *([read(INSTRUCTIONS_SYSVAR)] if pool_fees["base_fee"]["base_fee_mode"] == LIMITER else []),
