@@ -13,7 +13,7 @@ const ACKED_MAX = 4_096;
 const RECORDS = new Set(["event", "promote", "retract", "gap"]); // frames that have an offset in a topic's log
 const OVER = new Set(["CONFIRMED", "FAILED", "CANCELLED", "EXPIRED"]); // statuses in which an order ends
 const USELESS_TO_RETRY = new Set([1002, 1007, 1009]); // the client sent a wrong frame, and would send it again
-const INTERNAL = 100, AUTH_TIMEOUT = 4002, EXPIRED = 4005, BAD_TOKEN = 4500, TOKEN_EXPIRED = 109, ALREADY_SUBSCRIBED = 105;
+const AUTH_TIMEOUT = 4002, EXPIRED = 4005, BAD_TOKEN = 4500, TOKEN_EXPIRED = 109, ALREADY_SUBSCRIBED = 105;
 
 /** Whether the token function had no network or timed out: the errors of fetch and AbortSignal.timeout. */
 const isAway = (error) => error instanceof TypeError || error?.name === "TimeoutError";
@@ -308,7 +308,7 @@ export class Client {
     if (ask?.auth && (temporary || code === TOKEN_EXPIRED)) return this.#refreshLater(this.#socket, delayMs);
     if (code === TOKEN_EXPIRED) this.#renew();
     if (ask?.kind?.startsWith("order.") && (data.fate || !temporary) && !(temporary && data.fate === "unknown")) {
-      const fate = data.fate ?? (code === INTERNAL ? "unknown" : "not_executed");
+      const fate = data.fate ?? "unknown";
       return ask.reject(new OrderRefused({ ...data, fate }, ask.key));
     }
     if (temporary || code === TOKEN_EXPIRED || (code === ALREADY_SUBSCRIBED && ask instanceof Subscription)) {

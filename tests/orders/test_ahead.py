@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from msgspec.structs import replace
 
 from headrace.model.errors import TransientError
-from headrace.model.orders import EventKind, Order, OrderEvent, OrderRefused, OrderRequest, OrderStatus, Quote
+from headrace.model.orders import TERMINAL, EventKind, Order, OrderEvent, OrderRefused, OrderRequest, OrderStatus, Quote
 from headrace.model.transactions import Signed
 from headrace.orders.engine import Engine
 from headrace.orders.intake import Intake
@@ -23,7 +24,7 @@ from headrace.runtime.supervise import Supervisor
 from headrace.testing.orders import FixedVenue, ScriptedChain
 
 BODY: Final = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1500000000", "type": "market"}
-SETTINGS: Final = ExecutionSettings(retry_ms=1)
+SETTINGS: Final = ExecutionSettings(retry_ms=1, sign_first=True)
 WITH_BYTES: Final = [EventKind.ACCEPTED, EventKind.CLAIMED, EventKind.QUOTED, EventKind.JOURNALED]
 
 
@@ -176,3 +177,30 @@ async def test_a_worker_that_stops_leaves_the_acceptance_without_steps(tmp_path:
         accepted = await it.intake.execute(BODY)
         assert (accepted.order.status, it.venue.asked) == (OrderStatus.PENDING, 0)
         it.worker._tasks = tasks
+
+
+async def test_a_refusal_under_the_key_of_an_order_in_preparation_is_that_order(tmp_path: Path) -> None:
+    async with at_ease(tmp_path) as it:
+        it.chain.on_send = it.chain.land
+        it.venue.free.clear()
+        intake = Intake(it.store, replace(SETTINGS, orders_per_minute_per_user=1), SystemClock(), it.worker)
+        first, second = await asyncio.gather(intake.execute(BODY, "k"), intake.execute(BODY, "k"))
+        it.venue.free.set()
+        assert (first.order.id, second.replayed) == (second.order.id, True)
+        await it.over(first)
+
+
+@pytest.mark.parametrize("sign_first", [True, False])
+async def test_an_order_that_expires_before_its_bytes_are_stored_is_not_sent(tmp_path: Path, sign_first: bool) -> None:
+    async with at_ease(tmp_path) as it:
+        it.chain.on_send = it.chain.land
+        it.venue.free.clear()
+        intake = Intake(it.store, replace(SETTINGS, sign_first=sign_first), SystemClock(), it.worker)
+        accepted = await intake.execute({**BODY, "expiresInMs": 50})
+        await asyncio.sleep(0.06)  # the order's own time, by the wall clock
+        it.venue.free.set()
+        while (order := await it.store.get(accepted.order.id)) is not None and order.status not in TERMINAL:
+            it.chain.finalized = it.chain.height = it.chain.height + it.chain.validity + 1
+        assert order is not None
+        assert (order.status, order.outcome.fate) == (OrderStatus.EXPIRED, "not_executed")
+        assert it.chain.sent == []

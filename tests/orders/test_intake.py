@@ -42,7 +42,9 @@ async def test_asking_again_gives_the_order_also_when_it_could_not_be_placed_now
         body[name] = "mine"
     first = await Intake(store, ExecutionSettings(), clock).execute(body, key)
     await clock.advance(3)
-    stricter = Intake(store, ExecutionSettings(amount_limits=("SOL=1",), orders_per_minute_per_user=1), clock)
+    stricter = Intake(
+        store, ExecutionSettings(amount_limits=("SOL=1",), amount_max=1, orders_per_minute_per_user=1), clock
+    )
     for _ in range(3):
         again = await stricter.execute(body, key)
         assert (again.replayed, as_accepted(again.order)) == (True, as_accepted(first.order))

@@ -153,7 +153,7 @@ async def test_a_server_without_orders_refuses_for_good(trader: Opener, tmp_path
         trader(f"ws://127.0.0.1:{there.port}/ws") as call,
     ):
         refused = (await call("execute", ORDER))["refused"]
-    assert (refused["code"], refused["fate"]) == (107, "not_executed")
+    assert (refused["code"], refused["fate"]) == (107, "unknown")
 
 
 async def test_the_how_to_places_an_order_and_prints_its_states(tmp_path: Path) -> None:

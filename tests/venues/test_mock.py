@@ -26,7 +26,7 @@ def venue(name: str, clock: ManualClock | None = None, **settings: Any) -> Venue
     return made
 
 
-@pytest.fixture(params=sorted(VENUES))
+@pytest.fixture(params=sorted(FEES))
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -238,6 +238,6 @@ def ask(arguments: argparse.Namespace, method: str, path: str, **more: Any) -> J
         return body
     said = [body.get("detail") or body.get("title", "")]
     said += [f"{wrong['name']} {wrong['message']}" for wrong in body.get("errors", ())]
-    if body.get("fate") == "unknown":
+    if method != "GET" and body.get("fate", "unknown" if answer.is_server_error else None) == "unknown":
         said.append("fate unknown")
     raise Problem(printable(f"{answer.status_code} {'; '.join(said)}{access.hint(answer.status_code)}"))

@@ -94,7 +94,7 @@ class Engine:
         if order.status is OrderStatus.SUBMITTED:
             if attempt is None:
                 raise InvariantError(f"order {order.id} is SUBMITTED, but its bytes are not there")
-            sent = await self._send(attempt) if held.unsent else None
+            sent = await self._send(attempt) if held.unsent and not self._is_late(order) else None
             return await self._confirm(held, order, attempt, sent)  # send only the signed bytes: they may have landed
         if order.cancel_requested:  # the cancel request came in while the bytes were being proven expired
             return await self._end(order, EventKind.CANCELLED, None)
@@ -114,7 +114,8 @@ class Engine:
         except TransientError as error:
             return await self._try_again(order, str(error))
         order = await self._store.apply(order, journaled)  # the bytes are on disk before any is sent
-        return await self._confirm(held, order, attempt, sent=await self._send(attempt))
+        sent = None if self._is_late(order) else await self._send(attempt)  # the commit may have taken long
+        return await self._confirm(held, order, attempt, sent)
 
     async def prepare(self, order: Order, ahead: Ahead) -> None:
         """Get quotes for an order that is not stored yet, and sign the swap of the best one. Sends nothing."""
@@ -182,7 +183,7 @@ class Engine:
         """Ask for the status and resend the same bytes until the chain has decided; then store the decision.
 
         `sent`: the result of a send a moment ago. If None, the bytes are sent only after a look at the chain, and not
-        while they are in a block.
+        while they are in a block. Nothing is sent once the order's time is over.
         """
         resend_s = self._settings.resend_ms / 1000
         resend_at_s = self._clock.monotonic() + (resend_s if sent else 0)
@@ -194,7 +195,7 @@ class Engine:
             landing = status.answer.landing if status.answer is not None else None
             if verdict != "undecided" and landing is not None:
                 return await self._settle_landed(order, attempt, landing)
-            if landing is None and self._clock.monotonic() >= resend_at_s and not held.cancel_wanted:
+            if landing is None and self._clock.monotonic() >= resend_at_s and self._may_send(held, order):
                 sent = await self._send(attempt)
                 resend_at_s = self._clock.monotonic() + resend_s
             if sent:
@@ -261,6 +262,10 @@ class Engine:
         """End an order that has nothing on the chain and never will have."""
         outcome = replace(order.outcome, error_reason=reason, fate="not_executed")
         await self._store.apply(order, Change(kind=kind, outcome=outcome, attempt=attempt, learnt=learnt))
+
+    def _may_send(self, held: Held, order: Order) -> bool:
+        """Return whether signed bytes may be sent: nobody cancels the order, and its time is not over."""
+        return not held.cancel_wanted and not self._is_late(order)
 
     def _time_left_ms(self, order: Order) -> int:
         expires_at_ms = order.request.expires_at_ms

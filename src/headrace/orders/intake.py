@@ -2,7 +2,8 @@
 
 import secrets
 import uuid
-from collections.abc import Mapping, Sequence
+from asyncio import Event
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
@@ -11,9 +12,9 @@ import msgspec
 
 from headrace.model.errors import TransientError
 from headrace.model.identity import SUBJECT_LENGTH_MAX, is_subject
-from headrace.model.orders import Order, OrderEvent, OrderRefused, OrderRequest, OrderStatus, Outcome
+from headrace.model.orders import U64_MAX, Order, OrderEvent, OrderRefused, OrderRequest, OrderStatus, Outcome
 from headrace.orders.idempotency import fingerprint, names_of
-from headrace.orders.limits import AmountLimits, OrderRates, check_fraction, check_time
+from headrace.orders.limits import AmountLimits, OrderRates, check_amount, check_fraction, check_time
 from headrace.orders.offers import Offer, find_offer
 from headrace.orders.portfolio import Portfolio, view
 from headrace.orders.recent import RecentOrders
@@ -51,6 +52,7 @@ class Intake:
         self._amounts = AmountLimits.parse(settings.amount_limits)
         self._rates = OrderRates(settings.orders_per_minute_per_user)
         self.recent = RecentOrders()
+        self._preparing: dict[Event, Collection[str]] = {}
         store.attach(self.recent.hear)
 
     async def execute(self, body: Any, key: str | None = None, *, user_id: str | None = None) -> Accepted:
@@ -59,7 +61,7 @@ class Intake:
         `key` is the client's idempotency key: the same key with the same body returns the first order again.
         """
         now_ms = self._clock.wall_ns() // 1_000_000
-        request = begun(read_request(body, amount_max=self._settings.amount_max, user_id=user_id), now_ms)
+        request = begun(read_request(body, amount_max=U64_MAX, user_id=user_id), now_ms)
         keys = names_of(request, key)
         refusal = self._refusal(request, body, now_ms)
         if refusal is not None and not keys:
@@ -77,6 +79,8 @@ class Intake:
         )
         room = Room(self._settings.resting_per_user, self._settings.resting_in_all)
         self.recent.expect(order)
+        if refusal is not None:
+            await self._prepared(keys)
         try:
             if self._worker is None or order.awaits_trigger or refusal is not None:
                 return await self._store.accept(order, keys, fingerprint(request), room, 0, refusal)
@@ -91,19 +95,31 @@ class Intake:
         self, worker: Worker, order: Order, keys: Sequence[str], known_by: str, lease_ms: int
     ) -> Accepted:
         """Store an order and claim it for this worker. If its signed bytes are ready, they are in the same commit."""
-        ahead = await worker.prepare(order)
-        prepared = None if ahead is None else ahead.prepared
-        steps = () if prepared is None else (prepared.quoted, prepared.journaled)
-        claimed = False
+        over = Event()
+        self._preparing[over] = keys
+        ahead, claimed = None, False
         try:
+            ahead = await worker.prepare(order) if self._settings.sign_first else None
+            prepared = None if ahead is None else ahead.prepared
+            steps = () if prepared is None else (prepared.quoted, prepared.journaled)
             accepted = await self._store.accept(order, keys, known_by, lease_ms=lease_ms, steps=steps)
             claimed = accepted.claimed
         finally:
+            del self._preparing[over]
+            over.set()
             if ahead is not None and not claimed:
                 ahead.cancel()
         if claimed:
             worker.begin(accepted.order, ahead)
         return accepted
+
+    async def _prepared(self, keys: Sequence[str]) -> None:
+        """Wait until no order under these keys is being prepared.
+
+        A refusal that overtook such an order would tell the client that nothing was executed under its key.
+        """
+        for over in [over for over, others in self._preparing.items() if not set(keys).isdisjoint(others)]:
+            await over.wait()
 
     async def get(self, order_id: str, *, user_id: str | None = None) -> Order:
         """Return the current order. Raises OrderRefused 404 if no order of this user (None: of any user) has the id."""
@@ -193,7 +209,9 @@ class Intake:
         try:
             check_fraction(body)
             check_time(request, now_ms)
-            self._amounts.check(request, given_of(body, *AMOUNTS))
+            name = given_of(body, *AMOUNTS)
+            check_amount(request, name, self._settings.amount_max)
+            self._amounts.check(request, name)
             self._rates.take(request.user_id, self._clock.monotonic())
         except OrderRefused as refusal:
             return refusal

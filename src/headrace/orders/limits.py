@@ -85,6 +85,12 @@ class OrderRates:
             )
 
 
+def check_amount(request: OrderRequest, name: str, amount_max: int) -> None:
+    """Raise OrderRefused 400 if the amount exceeds the limit of every order. `name`: the amount's field."""
+    if request.amount > amount_max:
+        raise invalid("the order can't be taken as it is", {name: f"is more than {amount_max} base units"})
+
+
 def check_time(request: OrderRequest, now_ms: int) -> None:
     """Raise OrderRefused 400 for an order that has already expired."""
     if request.expires_at_ms is not None and request.expires_at_ms <= now_ms:

@@ -43,6 +43,14 @@ class ExecutionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     quote_timeout_ms: Annotated[
         int, _Ms, Setting("longest wait for a venue's quote; a slower venue is left out", env=("QUOTE_TIMEOUT_MS",))
     ] = 2_000
+    sign_first: Annotated[
+        bool,
+        Setting(
+            "get quotes and sign before an order is stored, where the worker is at ease: one commit less, but commands"
+            " of one connection may be stored in another order than they came",
+            env=("ORDERS_SIGN_FIRST",),
+        ),
+    ] = False
     tries_max: Annotated[int, msgspec.Meta(ge=1, le=10), Setting("most tries of one order", env=("ORDER_TRIES",))] = 3
     retry_ms: Annotated[
         int, _Ms, Setting("pause before the second try; doubles each time, with jitter", env=("ORDER_RETRY_MS",))

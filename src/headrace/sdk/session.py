@@ -344,7 +344,7 @@ class Session:
             data.message,
             key=call.key,
             reason=data.reason,
-            fate=data.fate or ("unknown" if data.code == ErrorCode.INTERNAL else "not_executed"),
+            fate=data.fate or "unknown",
             retryable=data.retryable,
             retry_after_ms=data.retry_after_ms,
             errors={error.name: error.message for error in data.errors},

@@ -132,6 +132,15 @@ def size_of(path: Path) -> int:
     return total
 
 
+def is_database(path: Path) -> bool:
+    """Return whether there is a file that SQLite wrote."""
+    try:
+        with path.open("rb") as file:
+            return file.read(16) == b"SQLite format 3\x00"
+    except FileNotFoundError:
+        return False
+
+
 def unlink(path: Path) -> None:
     """Delete a file and SQLite's files beside it."""
     for side in SIDES:

@@ -57,7 +57,9 @@ class Writing:
         self._highest = self._main.execute("select coalesce(max(slot), 0) from slots").fetchone()[0]
         if self._first_slots:
             oldest = next(iter(self._first_slots))
-            files.unlink(files.segment_path(path, oldest - 1))  # left if the process ended during a deletion
+            left = files.segment_path(path, oldest - 1)
+            if files.is_database(left):  # the process ended during a deletion
+                files.unlink(left)
             number, first = next(reversed(self._first_slots.items()))
             newest = self._open[number] = Segment(files.segment_path(path, number))
             self._highest = max(self._highest, first - 1, newest.last_slot or 0)
