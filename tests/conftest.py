@@ -2,10 +2,7 @@
 busy machine is no failure."""
 
 import asyncio
-import gc
 import inspect
-import sys
-import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
@@ -82,17 +79,6 @@ def no_blocking_calls() -> Iterator[None]:
                 function.can_block_in(file, of_grpc)
             function.can_block_in("coverage/collector.py", {"lock_data"})  # for a moment, where threads begin new files
         yield
-    _free_grpc()
-
-
-def _free_grpc() -> None:
-    """Free the grpc servers of this test now: freed in a later test, they would block its loop and leave sockets."""
-    yellowstone = sys.modules.get("headrace.testing.yellowstone")
-    if yellowstone is not None and yellowstone.STOPPED:
-        yellowstone.STOPPED.clear()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
 
 
 @pytest.fixture

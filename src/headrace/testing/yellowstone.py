@@ -29,8 +29,6 @@ from headrace.testing.yellowstone_messages import (
 )
 
 SERVICE: Final = "geyser.Geyser"
-STOPPED: Final[list[None]] = []
-"""One entry for each node that was stopped: its grpc server waits for the garbage collector."""
 MESSAGE_BYTES_MAX: Final = 128 * 1024 * 1024
 _LEVELS: Final[dict[int, Commitment]] = {0: "processed", 1: "confirmed", 2: "finalized"}
 _ORDER: Final[dict[Commitment, int]] = {"processed": 0, "confirmed": 1, "finalized": 2}
@@ -134,7 +132,6 @@ class ScriptedYellowstone:
             client.end(grpc.StatusCode.UNAVAILABLE, "the node stops")
         await self._server.stop(0.2)
         await self.http.stop()
-        STOPPED.append(None)
 
     @property
     def url(self) -> str:
