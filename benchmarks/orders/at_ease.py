@@ -1,4 +1,4 @@
-"""What one order costs a process that is at ease: commits, processor time and latency, without gateway and mock chain.
+"""Measure one order in a process at ease: commits, processor time and latency, without gateway and mock chain.
 
     .venv/bin/python benchmarks/orders/at_ease.py [sqlite|postgres] [orders]
 

@@ -90,7 +90,7 @@ def publication(item: str) -> Publication:
 
 @asynccontextmanager
 async def opener(name: str) -> AsyncIterator[Open]:
-    """What opens the bus called `name` for a test."""
+    """Yield the function that opens the bus called `name` for a test."""
     clock = ManualClock()
     async with Opener(WITH_LOSSY, name, clock) as adapters:
 

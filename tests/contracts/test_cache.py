@@ -27,7 +27,7 @@ Open: TypeAlias = "Callable[..., Awaitable[CacheInTest]]"
 
 @asynccontextmanager
 async def opener(name: str) -> AsyncIterator[Open]:
-    """What opens the cache called `name` for a test."""
+    """Yield the function that opens the cache called `name` for a test."""
     async with Opener(CACHES, name) as caches:
 
         async def open_cache(**bounds: Any) -> CacheInTest:

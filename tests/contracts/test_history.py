@@ -1,4 +1,4 @@
-"""What every history in the register must do; a new one is tested by being registered."""
+"""Test every history in the register by one contract; registering a new one is enough."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

@@ -1,4 +1,4 @@
-"""Which core is opened, and what is said of one that can't be."""
+"""Test the choice of a core, and the error for a core that can't be opened."""
 
 import tomllib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which database a URL names."""
+"""Test the database that a URL names."""
 
 import pytest
 

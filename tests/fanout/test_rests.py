@@ -1,4 +1,4 @@
-"""When the hub writes: what a message waits for, on a clock that only moves where a write or the test says so."""
+"""Test when the hub writes, on a clock that only moves where a write or the test says so."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

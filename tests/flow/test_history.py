@@ -1,4 +1,4 @@
-"""What happened, asked over HTTP: the history is what clients received, and questions are checked."""
+"""Test the history over HTTP: its answers are what clients received, and questions are checked."""
 
 import asyncio
 import json

@@ -123,7 +123,7 @@ async def cut_requests(running: RunningGateway) -> None:
 
 
 class Abandoned:
-    """How many requests of `/slow` have begun, and what lets them go on."""
+    """Number of requests of `/slow` that have begun, and the event that lets them go on."""
 
     def __init__(self) -> None:
         self.begun, self.go_on = 0, asyncio.Event()

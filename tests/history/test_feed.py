@@ -1,4 +1,4 @@
-"""What waits for a history, what is declared when it can't wait, and what follows a process that ended."""
+"""Test the rows that wait for a history, the holes declared when none can wait, and the start after a process ended."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence

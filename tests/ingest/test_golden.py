@@ -36,7 +36,7 @@ HISTORY = (10_096, "88e5f0d15d4e8f5378e1304f1cbe4051f33a47833edacc3b174688394fd9
 AS_LOGS = (567, "092037bef1a1261d1d7034edba9f23db53b6aef569fb331697b28793345e6646")
 AS_WHOLE = (664, "c9c52cd8fa1198f54cdd9d0083cb35a3483fc24abb895d37354673221adeeebc")
 AS_ACCOUNTS = (348, "5143fed6a0a4910441655242c9c7222cacdcd92ceb62fd5993c43080e1047da4")
-"""How many messages, and their hash. Change these only with a change of the wire protocol that the CHANGELOG names."""
+"""Number of messages, and their hash. Change these only with a change of the wire protocol that the CHANGELOG names."""
 
 
 def slot_update(slot: int, status: SlotStatus, parent: int | None = None, source: str = "rpc-0") -> SlotUpdate:

@@ -20,7 +20,7 @@ PROGRAM = made_up_key("program")
 
 
 class Printed:
-    """What the client printed so far."""
+    """Lines that the client printed so far."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process

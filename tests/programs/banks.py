@@ -37,7 +37,7 @@ RICH: Final = 10**17
 
 @cache
 def manifest() -> dict[str, dict[str, str | int]]:
-    """What is in the folder of program bytes, by name; skips the test where there is no such folder."""
+    """Return what is in the folder of program bytes, by name; skips the test where there is no such folder."""
     if not (BYTES / "MANIFEST.json").is_file():
         pytest.skip("no program bytes (PROGRAM_BYTES)")
     return {entry["name"]: entry for entry in json.loads((BYTES / "MANIFEST.json").read_text())}
@@ -93,7 +93,7 @@ class Scene:
         return key
 
     def has(self, mint: str, *, owner: str | None = None) -> int:
-        """How much the user has of a mint; of SOL without a token account, the lamports."""
+        """Return how much the user has of a mint; of SOL without a token account, the lamports."""
         held = self.bank.account(token_account(owner or self.owner, mint, self.pool().accounts))
         if held is None or not held.data:
             wallet = self.bank.account(owner or self.owner)

@@ -11,7 +11,7 @@ from headrace.programs.quoting import Account, Accounts, Clock, Market, PoolQuot
 from tests.mainnet import FOLDER, programs
 
 PROGRAM_OF: Final = {"pumpswap": "pump_amm", "meteora_damm_v2": "meteora_cp_amm"}
-"""What the sets call a venue → its program's name, where these differ."""
+"""Name of a venue in the sets → its program's name, where these differ."""
 
 
 class Pool(NamedTuple):
@@ -50,7 +50,7 @@ class Pool(NamedTuple):
 
     @property
     def left(self) -> int | None:
-        """What a bonding curve still sells."""
+        """Return the tokens that a bonding curve still sells."""
         left: int | None = self.accounts[self.key].fields.get("real_token_reserves")
         return left
 
@@ -79,7 +79,7 @@ def names() -> list[str]:
 
 
 class Answer(NamedTuple):
-    """What an SDK quotes: in the set `name`, `amount` of `mint` brings or costs `expected`; None: it refuses."""
+    """Answer of an SDK: in the set `name`, `amount` of `mint` brings or costs `expected`; None: it refuses."""
 
     name: str
     mint: str
@@ -121,5 +121,5 @@ def _answer(name: str, entry: dict[str, Any]) -> Answer:
 
 
 def needed(venue: str, key: str, accounts: Accounts) -> set[str]:
-    """What the curve says a quote reads."""
+    """Return the accounts that a quote reads, by the curve."""
     return set(CURVES[venue].needs(key, accounts))

@@ -113,7 +113,7 @@ def pool_of(case: dict[str, Any]) -> Market:
 
 
 def answer(market: Market, case: dict[str, Any]) -> tuple[int, int, int, int] | None:
-    """What goes in and out, and the fees of the pool's owners and of the protocol; None where there is no quote."""
+    """Return the input, the output, and the fees of pool owners and protocol; None where there is no quote."""
     try:
         found = market.quote("A" if case["sell"] else "B", int(case["amount"]), exact_out=case["exact_out"])
     except NoQuoteError:

@@ -1,4 +1,4 @@
-"""Where there is no quote a curve says why: by the pool's state, the mint, the time, or what is not known."""
+"""Test the reasons that curves give where there is no quote: the pool's state, the mint, the time, unknown accounts."""
 
 from typing import Any, Final
 

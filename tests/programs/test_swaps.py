@@ -73,7 +73,7 @@ def settle(made: Scene) -> None:
 
 
 def swapped(made: Scene, order: Order) -> tuple[int, int, str | None]:
-    """What a swap took and brought, without the account of wrapped SOL being made or closed."""
+    """Return what a swap took and brought, without the account of wrapped SOL being made or closed."""
     pool, quote = made.pool(), order.quote
     native = SWAPS[made.venue].native
     core = SWAPS[made.venue].build(order, pool.accounts)

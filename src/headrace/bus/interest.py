@@ -1,4 +1,4 @@
-"""Which sinks want which topics: subscriptions, the messages that wait for each sink, and their delivery."""
+"""Keep the interest of sinks in topics: subscriptions, the messages that wait for each sink, and their delivery."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence

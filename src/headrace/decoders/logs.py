@@ -55,7 +55,7 @@ class LoggedData(NamedTuple):
 
 
 class LogReading(NamedTuple):
-    """What the log lines of one transaction prove.
+    """Facts that the log lines of one transaction prove.
 
     `data` is in order of writing, `invocations` in order of execution. `truncated`: the node cut the log, so there may
     have been more. `uncertain` counts data that is left out because the frames around it do not fit together.

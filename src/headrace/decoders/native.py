@@ -111,7 +111,7 @@ def program_name(program_id: str) -> str | None:
 
 
 class NamedCommand(NamedTuple):
-    """What is known of an instruction. `args` (wire JSON, so integers above 32 bits are text) only if all are known."""
+    """Known parts of an instruction. `args` (wire JSON, so integers above 32 bits are text) only if all are known."""
 
     name: str
     args: dict[str, Any] | None = None

@@ -66,7 +66,7 @@ class InstructionNames(NamedTuple):
 
 
 class Counts(msgspec.Struct):
-    """How one program's bytes of one kind fitted their layouts, since the start.
+    """Counts of how one program's bytes of one kind fitted their layouts, since the start.
 
     `decoded`: parts decoded; if it stops rising, raise an alarm. `longer`: reads with bytes after the layout's end,
     `leftover_bytes` in all. `short`: reads without some trailing fields. `unknown`: discriminators that the IDL lacks.
@@ -266,7 +266,7 @@ def beyond_zeros(data: bytes, leftover: int) -> int:
 
 
 class Drift:
-    """How far the programs' bytes have moved from the IDLs; to be read and exported regularly."""
+    """Counts of bytes that no longer fit the programs' IDLs; to be read and exported regularly."""
 
     def __init__(self, programs: Mapping[str, Program]) -> None:
         self._programs = programs

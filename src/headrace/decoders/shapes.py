@@ -28,7 +28,7 @@ LINK_DEPTH: Final = 14
 
 
 class ShapeError(ValueError):
-    """This shape cannot exist, or is larger than any account. The message says what is expected."""
+    """Error of a shape that cannot exist, or is larger than any account. The message says what is expected."""
 
 
 class _Shape:

@@ -44,7 +44,7 @@ class _Unknown(Stopped):
 
 
 class StructRead(NamedTuple):
-    """What could be read: `values` of all fields (None if not whole), how many are `whole`, and where they end.
+    """Result of a tolerant read: `values` of all fields (None if not whole), how many are `whole`, and where they end.
 
     `unknown` counts enum indexes that the IDL lacks, `invalid` bools and option tags that are neither 0 nor 1.
     `stopped` is the reason why nothing after the whole fields could be read: `cut` (the data ends in a field), `inside`

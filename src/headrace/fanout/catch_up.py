@@ -18,7 +18,7 @@ Select: TypeAlias = Callable[[list[Message]], Awaitable[list[Message]]]
 
 
 class CatchUp(NamedTuple):
-    """What a subscription lacks. `replay`, then `tail`, then live messages follow the given position if `recovered`.
+    """Messages that are lacking. `replay`, then `tail`, then live messages follow the given position if `recovered`.
 
     Then no message is missing or repeated. `top` is the position between replay and tail: the client's position once
     the replay is sent. `replay` contains only selected messages, `tail` all.

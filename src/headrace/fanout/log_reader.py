@@ -15,7 +15,7 @@ START: Final = Position("", 0)
 
 
 class Arrival(Enum):
-    """What a live entry means to a follower."""
+    """Meaning of a live entry to a follower."""
 
     NEXT = "next"
     """The entry directly after the last one: take it now."""

@@ -70,7 +70,7 @@ Place: TypeAlias = tuple[tuple[int, ...], int]
 """Path and ordinal: with slot and signature they form an event's id."""
 
 Extent: TypeAlias = Literal["nothing", "event", "trade", "all"]
-"""How much of an event was published.
+"""Part of an event that was published.
 
 Nothing; the event itself, without its trade or token; its trade too, but without a mint; or everything.
 """

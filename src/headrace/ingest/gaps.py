@@ -1,4 +1,4 @@
-"""Which topics a gap concerns, and what was already declared of it. Pure."""
+"""Find the topics that a gap concerns, and remember the declared states of each gap. Pure."""
 
 from collections.abc import Callable, Iterable
 from typing import Final

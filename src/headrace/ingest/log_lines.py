@@ -1,4 +1,4 @@
-"""What the log lines of a program lack, so that its `logs:` subscription delivers less than may be expected. Pure."""
+"""Name what the log lines of a program lack, so that its `logs:` subscription delivers less than expected. Pure."""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""What the pipeline counts and times: cheap on the hot path, and exported when `/metrics` is read."""
+"""Count and time the pipeline: cheap on the hot path, and exported when `/metrics` is read."""
 
 from collections import Counter
 from collections.abc import Iterator

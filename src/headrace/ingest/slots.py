@@ -13,7 +13,7 @@ SLOTS_KEPT: Final = 512
 
 @dataclass(slots=True)
 class _Slot:
-    """What is known of one slot. `said`: the verdicts given in its current life; `creators`: who built its bank."""
+    """Knowledge of one slot. `said`: the verdicts given in its current life; `creators`: who built its bank."""
 
     status: SlotStatus = "processed"
     parent: int | None = None

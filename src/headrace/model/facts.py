@@ -38,7 +38,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def certain(self) -> bool:
-        """Whether the facts came as confirmed or finalized, so that no decision takes them back."""
+        """Return whether the facts came as confirmed or finalized, so that no decision takes them back."""
         return self.commitment != "processed"
 
 

@@ -13,10 +13,10 @@ U64_MAX: Final = 2**64 - 1
 BPS_WHOLE: Final = 10_000
 
 Fate: TypeAlias = Literal["not_executed", "executed", "unknown"]
-"""Whether an order that ended, or a request that failed, had an effect on the chain."""
+"""Effect on the chain of an order that ended, or of a request that failed."""
 
 Finality: TypeAlias = Literal["confirmed", "finalized", "lost"]
-"""How final the landing of an executed order is.
+"""Finality of the landing of an executed order.
 
 A `confirmed` landing may still vanish with its fork. A `finalized` landing can't. A `lost` landing has vanished.
 """
@@ -263,7 +263,7 @@ class OrderEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rests(self) -> bool:
-        """Whether the order waits for its trigger from this event on."""
+        """Return whether the order waits for its trigger from this event on."""
         if self.kind not in _RESTING or len(self.data) <= len(b"{}"):
             return False
         return _resting.decode(self.data).resting

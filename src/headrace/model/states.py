@@ -1,4 +1,4 @@
-"""Which topics have a state, and which members of a message form the key of its state. Pure."""
+"""Name the topics that have a state, and the members of a message that form the key of its state. Pure."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -8,7 +8,7 @@ from headrace.model.amounts import BaseUnits
 from headrace.model.updates import TxError
 
 Depth: TypeAlias = Literal["processed", "confirmed", "finalized"]
-"""How certain a landing is: a `processed` landing may vanish with its fork, a `finalized` landing can't."""
+"""Certainty of a landing: a `processed` landing may vanish with its fork, a `finalized` landing can't."""
 
 MEMO_PROGRAM: Final = "MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr"
 MOCK_SWAP_PROGRAM: Final = "MockSwap11111111111111111111111111111111111"

@@ -110,7 +110,7 @@ class TransactionUpdate(Update, frozen=True, gc=False, kw_only=True, tag="transa
     compute_units: int | None = None
     commitment: Commitment = "processed"
     unproven: bool = False
-    """Same meaning as `LogsUpdate.unproven`."""
+    """As `LogsUpdate.unproven`."""
 
 
 class SlotUpdate(Update, frozen=True, gc=False, kw_only=True, tag="slot"):

@@ -14,7 +14,7 @@ from headrace.venues import Venue
 
 TOO_SLOW: Final = "too slow"
 NO_ANSWER: Final = "no answer"
-"""Why a venue gave no quote, as the owner reads it: a constant, never the text of an error."""
+"""Reason of a venue without a quote, as the owner reads it: a constant, never the text of an error."""
 
 _log = structlog.get_logger("execution")
 

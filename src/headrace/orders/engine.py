@@ -38,7 +38,7 @@ TOO_LITTLE: Final = "quote_below_min_out"
 NO_QUOTE: Final = "no_quote"
 NO_SWAP: Final = "no_swap"
 NO_BLOCKHASH: Final = "chain_unavailable"
-"""Why a try failed, as the owner reads it: a constant, never the text of a node's or a venue's error."""
+"""Reason of a failed try, as the owner reads it: a constant, never the text of a node's or a venue's error."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Which event may follow which status: one table for orders, one for attempts. No other step is possible. Pure."""
+"""Rule which event may follow which status: one table for orders, one for attempts. No other step is possible. Pure."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

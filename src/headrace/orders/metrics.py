@@ -26,7 +26,7 @@ _STAGES: Final = {
 
 
 class _Times:
-    """When each kind of event last happened, in wall ms, and how many times bytes were signed."""
+    """Time of the last event of each kind, in wall ms, and the number of times that bytes were signed."""
 
     def __init__(self, accepted_ms: int) -> None:
         self.at_ms, self.tries = {EventKind.ACCEPTED: accepted_ms}, 0

@@ -1,4 +1,4 @@
-"""Everything about each known program: a folder with its IDL, and what its events and accounts mean.
+"""Keep all that is known about each program: a folder with its IDL, and what its events and accounts mean.
 
 A folder's name is the program's name in topics. A folder holds `idl.json`; `supplement.json`, if live transactions show
 what the IDL lacks; and `facts.py`, if events or accounts mean more than their fields: trades, pools, mints, new tokens.

@@ -1,4 +1,4 @@
-"""What the events and accounts of a program can mean, and the types with which its `facts.py` declares it."""
+"""Define the meanings of events and accounts of programs, and the types with which a `facts.py` declares them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
@@ -30,7 +30,7 @@ class Pair(msgspec.Struct, frozen=True, gc=False):
 
 
 class Scene(NamedTuple):
-    """What a whole transaction adds to an event. Empty if only log lines came.
+    """Parts that a whole transaction adds to an event. Empty if only log lines came.
 
     `accounts` are those of the instruction that emitted the event, in its order: name in the IDL → key, and after the
     named accounts `remaining_0`, …. `mints` maps token accounts to their mints.

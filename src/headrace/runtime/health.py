@@ -47,7 +47,7 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        """Whether every required part is ready."""
+        """Return whether every required part is ready."""
         return all(state.ready for state in self._components.values() if state.required)
 
     def components(self) -> dict[str, ComponentHealth]:

@@ -1,4 +1,4 @@
-"""Whether a request may be repeated, and when: read from an HTTP status and its `Retry-After` header."""
+"""Read from an HTTP status and its `Retry-After` header whether a request may be repeated, and when."""
 
 from typing import Final
 

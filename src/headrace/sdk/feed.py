@@ -30,7 +30,7 @@ class Wanted(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether the server sends every offset, so that a skipped offset means a loss."""
+        """Return whether the server sends every offset, so that a skipped offset means a loss."""
         return not (self.filter or self.conflate or self.implicit)
 
 
@@ -63,13 +63,14 @@ class Feed:
         self.standing = Standing.AWAY
         self.items: deque[Item] = deque()
         self.failure: Refused | None = None
-        """Why no values come after `items`."""
+        """Reason of the end of values after `items`."""
         self.began = False
         """Whether the server has ever accepted the subscription."""
         self.behind = False
         self.overflows = False
-        """Whether the feed is full of a user's messages and drops new ones; the connection then need not wait for the
-        reader.
+        """True while the feed is full of a user's messages and drops new ones.
+
+        The connection then need not wait for the reader.
         """
         self.closed = False
         self.last = recover

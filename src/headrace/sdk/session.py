@@ -43,7 +43,7 @@ class Call:
 
     @property
     def answered(self) -> bool:
-        """Whether the answer has arrived."""
+        """Return whether the answer has arrived."""
         return not (self.page is None and self.order is None and self.failure is None)
 
     @property
@@ -115,7 +115,7 @@ class Session:
         self.failure: Refused | None = None
         """The server's final refusal, if there was one."""
         self.progress = False
-        """Whether a frame other than `welcome` has arrived on this connection."""
+        """True if a frame other than `welcome` has arrived on this connection."""
         self._last_id = 0
         self._renewing = False
         self._waiting: deque[Feed | Call] = deque()

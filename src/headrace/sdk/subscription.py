@@ -43,7 +43,7 @@ class Subscription:
 
     @property
     def catching_up(self) -> bool:
-        """Whether the last value that the reader got had been missed, and came by recovery."""
+        """True if the last value that the reader got had been missed, and came by recovery."""
         here, to = self._position, self._feed.missed_to
         return here is not None and to is not None and here.epoch == to.epoch and here.offset <= to.offset
 

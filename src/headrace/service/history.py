@@ -31,7 +31,7 @@ _log = structlog.get_logger("assembly")
 
 @dataclass
 class HistoryHalf:
-    """What keeps the history, its feed, and its live candles; `file` is the file that this process writes."""
+    """History, its feed, and its live candles; `file` is the file that this process writes."""
 
     history: History
     feed: HistoryFeed

@@ -49,12 +49,12 @@ class RpcError(HeadraceError):
 
     @property
     def everywhere(self) -> bool:
-        """Whether every other node would refuse this request too, so that no other endpoint need be asked."""
+        """Return whether every other node would refuse this request too, so that no other endpoint need be asked."""
         return self.code in _ABOUT_THE_REQUEST
 
     @property
     def too_fast(self) -> bool:
-        """Whether the node asks for fewer requests."""
+        """Return whether the node asks for fewer requests."""
         return self.code in _TOO_FAST
 
 

@@ -18,7 +18,7 @@ NOTHING_COVERED: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Ending(NamedTuple):
-    """How a source ended, as a value and not an exception.
+    """End of a source, as a value and not an exception.
 
     `exhausted`: a recording is over. `stopped`: the source was stopped. `failed`: the source can't continue, and
     `detail` says why. A failure that may pass never ends a source: the source tries again.

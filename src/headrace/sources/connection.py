@@ -57,7 +57,7 @@ Arrival: TypeAlias = Content | LandedNotice | SlotNotice | StatusNotice | Signat
 
 
 class Parting(NamedTuple):
-    """How a connection ended.
+    """End of a connection.
 
     `reason` is a constant: `refused` (not established), `denied` (another attempt would fail too: a wrong key or path),
     `closed`, `too_large`, `flood`, `lagged` (the node dropped messages that were not read in time), `no_ack`,
@@ -105,9 +105,9 @@ class Connection:
         self.acknowledged: set[ChainSubscription] = set()
         self.refused: Mapping[ChainSubscription, str] = {}
         self.handing_in = False
-        """Whether an arrival waits for room on the outlet; nothing is read meanwhile."""
+        """True while an arrival waits for room on the outlet; nothing is read meanwhile."""
         self.has_slots = False
-        """Whether the node sends slots. If not, its position is known only from the slots of its updates."""
+        """True if the node sends slots. If not, its position is known only from the slots of its updates."""
         self.held_heads: list[tuple[SlotNotice, int]] = []
         """Heads that nothing confirms yet, with their receive times (ns)."""
         self.unreadable = 0

@@ -1,4 +1,4 @@
-"""Which slots of a feed connections covered, and the holes: slots without a cover, or with unreadable messages.
+"""Find the slots of a feed that connections covered, and the holes: slots without a cover, or with unreadable messages.
 
 Pure.
 """

@@ -212,7 +212,7 @@ class TransactionFetcher:
 
 
 class _BatchSize:
-    """How many transactions to request from an endpoint at once."""
+    """Number of transactions to request from an endpoint at once."""
 
     def __init__(self, most: int) -> None:
         self.now = most

@@ -6,7 +6,7 @@ from typing import Final
 from headrace.model.updates import Commitment
 
 PATIENCE: Final = 6
-"""How many times longer a silent connection is kept if all other witnesses show that the chain itself stands still."""
+"""Factor by which a silent connection is kept longer if all other witnesses show that the chain itself stands still."""
 
 
 class Progress:

@@ -1,4 +1,4 @@
-"""What lies between a node and a receiver: TLS, proxies that cut and stall at each byte, keepalive, no HTTP/2."""
+"""Test what lies between a node and a receiver: TLS, proxies that cut and stall at each byte, keepalive, no HTTP/2."""
 
 import asyncio
 import contextlib

@@ -20,7 +20,7 @@ _ORIGIN: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#@\s\\]*)")
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:*]*)(?::([0-9]{1,5}))?")
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?")
 _NULL: Final = frozenset({"null", "file://"})
-"""What browsers send for a page opened as a file: `null`, or in some apps' web views `file://`."""
+"""Origins that browsers send for a page opened as a file: `null`, or in some apps' web views `file://`."""
 
 
 class Site(NamedTuple):

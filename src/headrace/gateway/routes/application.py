@@ -59,7 +59,7 @@ DEFAULTS: Final = (
 """Headers of answers that do not set these headers themselves."""
 
 _MISSING: Final = re.compile(r"Missing required query parameter '(\w+)' for path ")
-"""What Litestar says of a parameter that has no default."""
+"""Text of Litestar about a missing parameter without a default."""
 
 _NAMES: Final = {"from_s": "from", "to_s": "to", "from_slot": "from", "to_slot": "to", "from_seq": "fromSeq"}
 """Argument of a handler → the parameter that a client gives, where Python can't have that name."""

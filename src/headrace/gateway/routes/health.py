@@ -1,4 +1,4 @@
-"""Whether the process is alive, whether it is ready, and its metrics."""
+"""Report over HTTP that the process is alive, its readiness, and its metrics."""
 
 from typing import Any, Final, Literal
 

@@ -23,7 +23,7 @@ from headrace.orders.store.unreadable import Unreadable, UnreadableOrders
 from headrace.orders.verbs import Room
 
 TICK_S: Final = 60.0
-"""How often a process that follows the log stores how far observed time has come."""
+"""Pause between two records of observed time, by a process that follows the log."""
 
 EventSink: TypeAlias = Callable[[Sequence[OrderEvent]], None]
 """Takes committed events on the event loop, each order's in the order of `seq`; must be quick and must not raise."""

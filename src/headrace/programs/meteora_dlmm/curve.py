@@ -74,7 +74,7 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     takes_orders: bool
     indexes: tuple[int, ...]
     whole: bool
-    """Whether the indexes are complete, because the bitmap extension is known."""
+    """True if the indexes are complete, because the bitmap extension is known."""
     arrays: Mapping[int, Sequence[Mapping[str, Any]]]
 
     def quote(self, mint_in: str, amount: int, *, exact_out: bool = False) -> PoolQuote:

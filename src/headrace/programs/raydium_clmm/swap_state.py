@@ -70,7 +70,7 @@ class DynamicFee(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def capped(self) -> bool:
-        """Whether the fee has its highest value."""
+        """Return whether the fee has its highest value."""
         return self.volatility == self.volatility_max
 
     def rate(self, spacing: int) -> int:

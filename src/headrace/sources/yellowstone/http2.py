@@ -57,7 +57,7 @@ class Http2Call:
         """Length of `messages` in bytes, prefixes included."""
         self.end: WireEnd | None = None
         self.ready = False
-        """Whether the peer has sent its settings."""
+        """Return whether the peer has sent its settings."""
         self._message_max = message_max
         self._window = max(window, _WINDOW_DEFAULT)
         self._received = self._credited = 0
