@@ -4,7 +4,7 @@ A curve is pure integer arithmetic that repeats its program's arithmetic, includ
 says which accounts a quote reads (`needs`), and turns them into a market (`read`). The market then quotes any amount.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -139,6 +139,28 @@ class Curve(NamedTuple):
     mints: Callable[[str, Account, Accounts], tuple[str, str] | None]
     needs: Callable[[str, Accounts], Iterable[str]]
     read: Callable[[str, Accounts, Clock], Market]
+
+
+def mint_fields(first: str, second: str) -> Callable[[str, Account, Accounts], tuple[str, str]]:
+    """Return the `mints` of a curve whose pool account names both mints in these fields."""
+
+    def mints(key: str, account: Account, accounts: Accounts) -> tuple[str, str]:
+        one, other = whole(account, first, second)
+        return one, other
+
+    return mints
+
+
+def key_fields(*names: str, always: Sequence[str] = ()) -> Callable[[str, Accounts], Iterator[str]]:
+    """Return the `needs` of a curve that reads its pool, the accounts in `always`, and those that these fields name."""
+
+    def needs(key: str, accounts: Accounts) -> Iterator[str]:
+        yield key
+        yield from always
+        if (pool := accounts.get(key)) is not None:
+            yield from whole(pool, *names)
+
+    return needs
 
 
 def find(accounts: Accounts, key: str, program: str, name: str) -> Account:

@@ -1,6 +1,5 @@
 """Quotes of Meteora's DAMM v2. A pool has one range of liquidity, or is a constant product with compounding fees."""
 
-from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -45,6 +44,8 @@ from headrace.programs.quoting import (
     checked,
     fees,
     find,
+    key_fields,
+    mint_fields,
     read_mint,
     read_vault,
     side,
@@ -205,17 +206,6 @@ def _trade_fee(account: Account, pool_fees: dict[str, Any], point: int) -> Trade
     )
 
 
-def _mints(key: str, account: Account, accounts: Accounts) -> tuple[str, str] | None:
-    a, b = whole(account, "token_a_mint", "token_b_mint")
-    return a, b
-
-
-def _needs(key: str, accounts: Accounts) -> Iterator[str]:
-    yield key
-    if (pool := accounts.get(key)) is not None:
-        yield from whole(pool, "token_a_mint", "token_b_mint", "token_a_vault", "token_b_vault")
-
-
 def _read(key: str, accounts: Accounts, clock: Clock) -> Pool:
     account = find(accounts, key, "meteora_cp_amm", "Pool")
     names = ("pool_fees", "pool_status", "activation_type", "activation_point", "collect_fee_mode", "liquidity")
@@ -258,4 +248,9 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> Pool:
     )
 
 
-CURVE: Final = Curve("Pool", _mints, _needs, _read)
+CURVE: Final = Curve(
+    "Pool",
+    mint_fields("token_a_mint", "token_b_mint"),
+    key_fields("token_a_mint", "token_b_mint", "token_a_vault", "token_b_vault"),
+    _read,
+)

@@ -28,6 +28,7 @@ from headrace.programs.quoting import (
     checked,
     fees,
     find,
+    mint_fields,
     pda,
     read_mint,
     read_vault,
@@ -185,11 +186,6 @@ def _bits(words: Sequence[int]) -> Iterator[int]:
             left ^= lowest
 
 
-def _mints(key: str, account: Account, accounts: Accounts) -> tuple[str, str] | None:
-    x, y = whole(account, "token_x_mint", "token_y_mint")
-    return x, y
-
-
 def _needs(key: str, accounts: Accounts) -> Iterator[str]:
     yield key
     if (pair := accounts.get(key)) is None:
@@ -256,4 +252,4 @@ def _check_open(key: str, account: Account, clock: Clock, pair_type: int) -> Non
         raise NoQuoteError(NOT_OPEN, f"pair {key} opens at {opens}")
 
 
-CURVE: Final = Curve("LbPair", _mints, _needs, _read)
+CURVE: Final = Curve("LbPair", mint_fields("token_x_mint", "token_y_mint"), _needs, _read)

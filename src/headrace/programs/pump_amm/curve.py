@@ -1,6 +1,5 @@
 """Quotes of PumpSwap's pools: constant product over the vaults, with virtual reserves added to the quote vault."""
 
-from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -14,7 +13,6 @@ from headrace.programs.quoting import (
     NO_ACCOUNT,
     TOO_LARGE,
     TOO_SMALL,
-    Account,
     Accounts,
     Clock,
     Curve,
@@ -25,6 +23,8 @@ from headrace.programs.quoting import (
     checked,
     fees,
     find,
+    key_fields,
+    mint_fields,
     pda,
     read_plain_mint,
     read_vault,
@@ -120,18 +120,6 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
         return fees(*((who, self.mints[1], part) for who, part in zip(to, parts, strict=True)))
 
 
-def _mints(key: str, account: Account, accounts: Accounts) -> tuple[str, str] | None:
-    base, quote = whole(account, "base_mint", "quote_mint")
-    return base, quote
-
-
-def _needs(key: str, accounts: Accounts) -> Iterator[str]:
-    yield from (key, GLOBAL_CONFIG, FEE_CONFIG)
-    if (pool := accounts.get(key)) is not None:
-        names = ("base_mint", "quote_mint", "pool_base_token_account", "pool_quote_token_account")
-        yield from whole(pool, *names)
-
-
 def _read(key: str, accounts: Accounts, clock: Clock) -> Pool:
     account = find(accounts, key, "pump_amm", "Pool")
     settings = find(accounts, GLOBAL_CONFIG, "pump_amm", "GlobalConfig")
@@ -174,4 +162,15 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> Pool:
     )
 
 
-CURVE: Final = Curve("Pool", _mints, _needs, _read)
+CURVE: Final = Curve(
+    "Pool",
+    mint_fields("base_mint", "quote_mint"),
+    key_fields(
+        "base_mint",
+        "quote_mint",
+        "pool_base_token_account",
+        "pool_quote_token_account",
+        always=(GLOBAL_CONFIG, FEE_CONFIG),
+    ),
+    _read,
+)

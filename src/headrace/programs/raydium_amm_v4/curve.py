@@ -1,6 +1,5 @@
 """Quotes of Raydium's AMM v4: constant product over the vaults, with the fee taken from the input."""
 
-from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -10,7 +9,6 @@ from headrace.programs.quoting import (
     EMPTY,
     NOT_OPEN,
     TOO_LARGE,
-    Account,
     Accounts,
     Clock,
     Curve,
@@ -20,6 +18,8 @@ from headrace.programs.quoting import (
     checked,
     fees,
     find,
+    key_fields,
+    mint_fields,
     read_vault,
     side,
     whole,
@@ -67,17 +67,6 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def _mints(key: str, account: Account, accounts: Accounts) -> tuple[str, str] | None:
-    coin, pc = whole(account, "coin_mint", "pc_mint")
-    return coin, pc
-
-
-def _needs(key: str, accounts: Accounts) -> Iterator[str]:
-    yield key
-    if (pool := accounts.get(key)) is not None:
-        yield from whole(pool, "token_coin", "token_pc")
-
-
 def _read(key: str, accounts: Accounts, clock: Clock) -> Pool:
     account = find(accounts, key, "raydium_amm_v4", "AmmInfo")
     status, rates, out = whole(account, "status", "fees", "out_put")
@@ -97,4 +86,4 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> Pool:
     return Pool(key=key, mints=(coin_mint, pc_mint), reserves=(coin, pc), fee_of=fee_of, fee_whole=fee_whole)
 
 
-CURVE: Final = Curve("AmmInfo", _mints, _needs, _read)
+CURVE: Final = Curve("AmmInfo", mint_fields("coin_mint", "pc_mint"), key_fields("token_coin", "token_pc"), _read)

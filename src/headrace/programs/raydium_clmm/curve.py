@@ -23,6 +23,7 @@ from headrace.programs.quoting import (
     checked,
     fees,
     find,
+    mint_fields,
     pda,
     read_mint,
     read_vault,
@@ -239,11 +240,6 @@ def _dynamic_fee(data: bytes) -> DynamicFee | None:
     )
 
 
-def _mints(key: str, account: Account, accounts: Accounts) -> tuple[str, str] | None:
-    first, second = whole(account, "token_mint_0", "token_mint_1")
-    return first, second
-
-
 def _needs(key: str, accounts: Accounts) -> Iterator[str]:
     yield key
     if (pool := accounts.get(key)) is None:
@@ -312,4 +308,4 @@ def _owner(accounts: Accounts, key: str) -> str:
     return "" if account is None else account.owner
 
 
-CURVE: Final = Curve("PoolState", _mints, _needs, _read)
+CURVE: Final = Curve("PoolState", mint_fields("token_mint_0", "token_mint_1"), _needs, _read)

@@ -1,6 +1,5 @@
 """Quotes of Raydium's CPMM: constant product, with a creator's fee on the input or the output."""
 
-from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -11,7 +10,6 @@ from headrace.programs.quoting import (
     NOT_OPEN,
     TOO_LARGE,
     UNSUPPORTED,
-    Account,
     Accounts,
     Clock,
     Curve,
@@ -22,6 +20,8 @@ from headrace.programs.quoting import (
     checked,
     fees,
     find,
+    key_fields,
+    mint_fields,
     read_mint,
     read_vault,
     side,
@@ -133,18 +133,6 @@ def _before_fee(amount: int, rate: int) -> int:
     return ceil_div(amount * RATE_WHOLE, RATE_WHOLE - rate)
 
 
-def _mints(key: str, account: Account, accounts: Accounts) -> tuple[str, str] | None:
-    first, second = whole(account, "token_0_mint", "token_1_mint")
-    return first, second
-
-
-def _needs(key: str, accounts: Accounts) -> Iterator[str]:
-    yield key
-    if (pool := accounts.get(key)) is not None:
-        names = ("amm_config", "token_0_vault", "token_1_vault", "token_0_mint", "token_1_mint")
-        yield from whole(pool, *names)
-
-
 def _read(key: str, accounts: Accounts, clock: Clock) -> Pool:
     account = find(accounts, key, "raydium_cpmm", "PoolState")
     config_key, status, open_time = whole(account, "amm_config", "status", "open_time")
@@ -178,4 +166,9 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> Pool:
     )
 
 
-CURVE: Final = Curve("PoolState", _mints, _needs, _read)
+CURVE: Final = Curve(
+    "PoolState",
+    mint_fields("token_0_mint", "token_1_mint"),
+    key_fields("amm_config", "token_0_vault", "token_1_vault", "token_0_mint", "token_1_mint"),
+    _read,
+)

@@ -1,6 +1,5 @@
 """Quotes of Raydium's LaunchLab: a curve of one of three shapes, with all fees on the quote side."""
 
-from collections.abc import Iterator
 from math import isqrt
 from typing import Final
 
@@ -11,7 +10,6 @@ from headrace.programs.quoting import (
     MIGRATED,
     TOO_LARGE,
     UNSUPPORTED,
-    Account,
     Accounts,
     Clock,
     Curve,
@@ -23,6 +21,8 @@ from headrace.programs.quoting import (
     checked,
     fees,
     find,
+    key_fields,
+    mint_fields,
     read_mint,
     side,
     whole,
@@ -209,17 +209,6 @@ class LaunchCurve(msgspec.Struct, frozen=True, kw_only=True):
         return amount * base // quote if buying else amount * quote // base
 
 
-def _mints(key: str, account: Account, accounts: Accounts) -> tuple[str, str] | None:
-    base, quote = whole(account, "base_mint", "quote_mint")
-    return base, quote
-
-
-def _needs(key: str, accounts: Accounts) -> Iterator[str]:
-    yield key
-    if (pool := accounts.get(key)) is not None:
-        yield from whole(pool, "global_config", "platform_config", "base_mint", "quote_mint")
-
-
 def _read(key: str, accounts: Accounts, clock: Clock) -> LaunchCurve:
     account = find(accounts, key, "raydium_launchlab", "PoolState")
     status, config_key, platform_key = whole(account, "status", "global_config", "platform_config")
@@ -254,4 +243,9 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> LaunchCurve:
     )
 
 
-CURVE: Final = Curve("PoolState", _mints, _needs, _read)
+CURVE: Final = Curve(
+    "PoolState",
+    mint_fields("base_mint", "quote_mint"),
+    key_fields("global_config", "platform_config", "base_mint", "quote_mint"),
+    _read,
+)
