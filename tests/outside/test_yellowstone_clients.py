@@ -29,6 +29,12 @@ class Printed:
     def all(self, kind: str) -> list[Any]:
         return [each[kind] for each in self.lines if kind in each]
 
+    async def subscribed(self, node: ScriptedYellowstone) -> None:
+        """Return when the node has the client's subscription. The client prints a line before it subscribes."""
+        await self.until(lambda: bool(self.all("head")))
+        async with asyncio.timeout(60):
+            await node.until(lambda: node.subscribers == 1)
+
     async def until(self, condition: Callable[[], bool]) -> None:
         assert self.process.stdout is not None
         async with asyncio.timeout(60):
@@ -54,7 +60,7 @@ async def client_of(node: ScriptedYellowstone, token: str, program: str) -> Asyn
 
 async def test_updates_are_those_that_were_sent() -> None:
     async with ScriptedYellowstone(token="secret") as node, client_of(node, "secret", PROGRAM) as printed:
-        await node.until(lambda: node.subscribers == 1)
+        await printed.subscribed(node)
         node.emit_account(made_up_key("wrong size"), PROGRAM, b"\x01\x02")
         node.emit_account(made_up_key("wrong byte"), PROGRAM, b"\x01\x03\x02")
         sent = node.emit_account(made_up_key("right"), PROGRAM, b"\x01\x02\x03", lamports=2**64 - 1)
@@ -62,7 +68,9 @@ async def test_updates_are_those_that_were_sent() -> None:
         slot = node.ledger.head
         node.advance_slot()
         node.ping()
-        await printed.until(lambda: bool(printed.all("blockMeta")) and node.pings_answered == 1)
+        await printed.until(lambda: bool(printed.all("blockMeta")) and len(printed.all("slotUpdate")) >= 3)
+        async with asyncio.timeout(60):
+            await node.until(lambda: node.pings_answered == 1)
         assert printed.all("head") == [str(slot)]
         (account,) = printed.all("account")
         assert account == {
@@ -85,7 +93,7 @@ async def test_recorded_transactions_are_read_by_the_client() -> None:
     for entry in recorded()[:3]:
         told = update(entry.file)
         async with ScriptedYellowstone() as node, client_of(node, "", told.account_keys[0]) as printed:
-            await node.until(lambda node=node: node.subscribers == 1)  # type: ignore[misc]
+            await printed.subscribed(node)
             node.play([told])
             await printed.until(lambda printed=printed: bool(printed.all("transaction")))  # type: ignore[misc]
             (transaction,) = printed.all("transaction")
@@ -100,7 +108,7 @@ async def test_recorded_transactions_are_read_by_the_client() -> None:
 
 async def test_status_ends_the_stream_of_the_client() -> None:
     async with ScriptedYellowstone() as node, client_of(node, "", PROGRAM) as printed:
-        await node.until(lambda: node.subscribers == 1)
+        await printed.subscribed(node)
         node.end(grpc.StatusCode.INTERNAL, "lagged to receive geyser messages")
         await printed.until(lambda: bool(printed.all("error")))
         assert "receive failed" in printed.all("error")[0]["message"]
