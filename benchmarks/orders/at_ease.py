@@ -70,7 +70,7 @@ async def measure(kind: str, place: str, orders: int) -> str:
 
 def main() -> None:
     """Measure one store."""
-    kind, orders = (*sys.argv[1:], "sqlite", "300")[:2] if len(sys.argv) != 2 else (sys.argv[1], "300")
+    kind, orders = (sys.argv[1:] + ["sqlite", "300"][len(sys.argv) - 1 :])[:2]
     with ExitStack() as stack:
         if kind == "postgres":
             place = new_database(stack.enter_context(postgres.server(durable=True)), "at_ease")

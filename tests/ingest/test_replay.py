@@ -29,11 +29,10 @@ async def streams(speed: float | None) -> dict[str, bytes]:
     header = await asyncio.to_thread(header_of, DEMO)
     bus = LocalBus(BusSettings(), clock, header.id)
     received: dict[str, bytes] = {}
-    framer = event_frame
 
     def receive(messages: Sequence[Message]) -> None:
         for message in messages:
-            received[message.topic] = received.get(message.topic, b"") + framer(message)
+            received[message.topic] = received.get(message.topic, b"") + event_frame(message)
 
     bus.attach(receive)
 

@@ -41,6 +41,11 @@ class Unread(NamedTuple):
     reason: str
     detail: str
 
+    @classmethod
+    def of(cls, program: str, event: str, error: Exception) -> "Unread":
+        """Return the event or account as unread because of an error."""
+        return cls(program, event, type(error).__name__, str(error)[:200])
+
 
 class AccountText(msgspec.Struct, frozen=True, gc=False):
     """Account as its message shows it. `name` is the layout's name, None for an account without a layout.

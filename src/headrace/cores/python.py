@@ -46,8 +46,7 @@ class PythonCore:
             try:
                 texts.append(self._event(found, frame))
             except UNREADABLE as error:
-                layout = found.part.layout
-                unread.append(Unread(found.part.program.name, layout.name, type(error).__name__, str(error)[:200]))
+                unread.append(Unread.of(found.part.program.name, found.part.layout.name, error))
         instructions: list[NamedInstruction] = []
         if isinstance(update, TransactionUpdate):
             instructions = instructions_of(update, self._programs)

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from headrace.cores import AccountText, EventText, TransactionText, TransactionView
 from headrace.cores.bodies import json_text
 from headrace.cores.python import PythonCore, wanted_of
+from headrace.cores.text_function import is_straight
 from headrace.decoders import shapes
 from headrace.decoders.compiler import Layout
 from headrace.decoders.events import RAY_LOG
@@ -168,7 +169,7 @@ def _described(part: _Part) -> Described:
     else:
         opening = b'{"type":"Event","program":%b,"event":%b,"fields":' % shown
     told = b'{"program":%b,"name":%b,"via":"log","path":[' % shown
-    straight = not layout.shape.unreadable and len(set(layout.names)) == len(layout.names)
+    straight = is_straight(layout)
     fields = _fields(layout.shape) if straight else ((None, ("odd",)),)
     aliases = [(_member(new), names.index(old)) for old, new in layout.aliases.items()] if straight else []
     olds = {new: old for old, new in layout.aliases.items()}

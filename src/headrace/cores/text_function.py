@@ -110,6 +110,11 @@ class _TextWriter(FunctionWriter):
         return self.template.part(shape, self.read(shape))
 
 
+def is_straight(layout: Layout) -> bool:
+    """Return whether functions can read the layout: no part is unreadable, and no two fields have the same name."""
+    return not layout.shape.unreadable and len(set(layout.names)) == len(layout.names)
+
+
 class LayoutText:
     """Reader of one layout's events or accounts as JSON text, for data of any length.
 
@@ -124,8 +129,7 @@ class LayoutText:
         self._wanted = tuple(wanted)
         self._prefixes: dict[int, ReadText] = {}
         self._lengths: dict[int, int | None] = {}
-        straight = not layout.shape.unreadable and len(set(layout.names)) == len(layout.names)
-        self.read: ReadText = self._first if straight else self._tolerantly
+        self.read: ReadText = self._first if is_straight(layout) else self._tolerantly
         self._whole: ReadText = self.read
 
     def _first(self, data: bytes, start: int) -> tuple[str, int, Fields]:

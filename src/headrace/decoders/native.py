@@ -2,7 +2,7 @@
 
 from typing import Any, Final, NamedTuple
 
-from headrace.model.keys import SYSTEM_PROGRAM, b58encode
+from headrace.model.keys import SYSTEM_PROGRAM, TOKEN_2022_PROGRAM, TOKEN_PROGRAM, b58encode
 
 
 class _Command(NamedTuple):
@@ -90,8 +90,8 @@ SILENT: Final = frozenset(program_id for program_id, native in _NATIVE.items() i
 CALL_NOBODY: Final = frozenset(
     {
         SYSTEM_PROGRAM,
-        "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA",
-        "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb",
+        TOKEN_PROGRAM,
+        TOKEN_2022_PROGRAM,
         "ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL",
         "MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr",
         "Memo1UhkJRfHyvLMcVucJwxXeuD728EqVDDwQDxFMNo",

@@ -57,17 +57,9 @@ def derived_body(derived: Derived, event_id: str, commitment: Commitment) -> byt
 
 def slot_body(slot: int, status: SlotStatus, parent: int | None, source: str) -> bytes:
     data = {"type": "Slot", "slot": str(slot), "status": status, "parent": None if parent is None else str(parent)}
-    chain: dict[str, object] = {
-        "slot": str(slot),
-        "signature": None,
-        "ix": [],
-        "commitment": status if status in ("confirmed", "finalized") else "processed",
-        "tx_version": None,
-        "source": source,
-        "truncated": False,
-        "via": None,
-    }
-    return b'"event_id":"%d:slot:%b","data":%b,"chain":%b' % (slot, status.encode(), json_text(data), json_text(chain))
+    commitment: Commitment = status if status in ("confirmed", "finalized") else "processed"
+    head, tail = around_state(f"{slot}:slot:{status}", slot, None, commitment, source)
+    return head + json_text(data) + tail
 
 
 def promote_body(slot: int, commitment: Commitment) -> bytes:

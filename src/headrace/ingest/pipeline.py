@@ -291,8 +291,7 @@ class Pipeline:
             self._pools.learn_account(update.pubkey, program, text.name, text.values)
             self._mints.learn_account(update.pubkey, program, text.name, text.values)
         except UNREADABLE as error:
-            unread = Unread(program, text.name, type(error).__name__, str(error)[:200])
-            return [fact, *self._troubles.unread(update, [unread])]
+            return [fact, *self._troubles.unread(update, [Unread.of(program, text.name, error)])]
         return (fact,)
 
     def _slot(self, update: SlotUpdate) -> Sequence[News]:

@@ -229,7 +229,7 @@ class _Reading:
             swap = meaning.trade(event.data, self._scene(event))
             return self._token(seen, meaning) if swap is None else self._swap(seen, meaning, swap, extent)
         except UNREADABLE as error:
-            self.found.unread.append(_unread(event, error))
+            self.found.unread.append(Unread.of(event.program, event.name, error))
             return extent
 
     def _scene(self, event: DecodedEvent) -> Scene:
@@ -292,7 +292,3 @@ def _transaction(
     return TransactionSeen(
         event_id, origin, update, events, text.instructions, text.body, tuple(program_ids), is_cut(parts)
     )
-
-
-def _unread(event: DecodedEvent, error: Exception) -> Unread:
-    return Unread(event.program, event.name, type(error).__name__, str(error)[:200])

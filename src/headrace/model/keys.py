@@ -9,6 +9,8 @@ from headrace.model.base58 import b58encode as b58encode
 
 SYSTEM_PROGRAM: Final = "11111111111111111111111111111111"
 """The system program. Its key is all zeros, which in many accounts means "no key"."""
+TOKEN_PROGRAM: Final = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA"  # noqa: S105  (an address)
+TOKEN_2022_PROGRAM: Final = "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb"  # noqa: S105
 
 WSOL_MINT: Final = "So11111111111111111111111111111111111111112"
 USDC_MINT: Final = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"

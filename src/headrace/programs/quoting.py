@@ -12,12 +12,12 @@ from solders.pubkey import Pubkey
 
 from headrace.model.errors import BadInputError, HeadraceError
 from headrace.model.keys import SYSTEM_PROGRAM, WSOL_MINT
+from headrace.model.keys import TOKEN_2022_PROGRAM as TOKEN_2022_PROGRAM
+from headrace.model.keys import TOKEN_PROGRAM as TOKEN_PROGRAM
 
 U64_MAX: Final = 2**64 - 1
 BPS: Final = 10_000
 SLOTS_PER_EPOCH: Final = 432_000
-TOKEN_PROGRAM: Final = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA"  # noqa: S105  (an address)
-TOKEN_2022_PROGRAM: Final = "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb"  # noqa: S105
 
 
 class NoQuoteError(HeadraceError):

@@ -16,12 +16,11 @@ from solders.transaction import VersionedTransaction
 from solders.transaction_metadata import FailedTransactionMetadata
 
 from headrace.model.errors import BadInputError, ConfigError
-from headrace.model.keys import SYSTEM_PROGRAM, WSOL_MINT, is_key
+from headrace.model.keys import SYSTEM_PROGRAM, TOKEN_PROGRAM, WSOL_MINT, is_key
 from headrace.solana.encodings import bytes_of
 from headrace.solana.notifications import ACCOUNT_MAX
 
 FILE_MAX: Final = 512 * 1024 * 1024
-TOKEN_PROGRAM: Final = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA"  # noqa: S105  (an address)
 WSOL_ACCOUNT: Final = bytes(44) + b"\x09\x01" + bytes(36)
 """Mint of wrapped SOL: nine decimals, no authority."""
 RENT_MINT: Final = 1_461_600

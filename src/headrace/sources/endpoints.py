@@ -51,8 +51,8 @@ class EndpointSource:
         self.name, self.urls = name, tuple(urls)
         self.covered = NOTHING_COVERED
         self.stream: MergedStream | None = None
-        self._wanted = parse_all(settings.subscriptions, resolve)
         self._settings, self._clock, self._rpc, self._resolve = settings, clock, rpc, resolve
+        self._wanted = self.parse(settings.subscriptions)
         self._breakers = breakers
         self._metrics = SourceMetrics(metrics)
         self._health = SourceHealth(name, health, self.urls, stall_slots=settings.stall_slots)

@@ -31,7 +31,6 @@ from headrace.testing.yellowstone_messages import (
 SERVICE: Final = "geyser.Geyser"
 MESSAGE_BYTES_MAX: Final = 128 * 1024 * 1024
 _LEVELS: Final[dict[int, Commitment]] = {0: "processed", 1: "confirmed", 2: "finalized"}
-_ORDER: Final[dict[Commitment, int]] = {"processed": 0, "confirmed": 1, "finalized": 2}
 
 
 @dataclass
@@ -297,7 +296,7 @@ class ScriptedYellowstone:
     def _send_late(self, slot: int, commitment: Commitment) -> None:
         """Send the messages of a slot that reached `commitment` to clients that wait for this commitment."""
         for client in self._clients:
-            if client.request is not None and client.request.commitment == _ORDER[commitment]:
+            if client.request is not None and _LEVELS.get(client.request.commitment) == commitment:
                 for message in self._history.get(slot, ()):
                     if message.WhichOneof("update_oneof") != "slot":
                         self._push(client, message)

@@ -3,12 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from headrace.model.keys import b58decode, b58encode
+from headrace.model.keys import TOKEN_2022_PROGRAM, TOKEN_PROGRAM, b58decode, b58encode
 from headrace.sources.yellowstone.messages import geyser
 
-TOKEN_PROGRAMS: Final = frozenset(
-    {"TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA", "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb"}
-)
+TOKEN_PROGRAMS: Final = frozenset({TOKEN_PROGRAM, TOKEN_2022_PROGRAM})
 _TOKEN_ACCOUNT_BYTES: Final = 165
 _INTERSLOT: Final = frozenset(
     {geyser.SLOT_FIRST_SHRED_RECEIVED, geyser.SLOT_COMPLETED, geyser.SLOT_CREATED_BANK, geyser.SLOT_DEAD}

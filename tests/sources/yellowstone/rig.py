@@ -33,12 +33,19 @@ EVERY_RECEIVER = sorted(RECEIVERS)
 class Rig:
     """`updates` is all that the source delivered so far."""
 
-    def __init__(self, nodes: list[ScriptedYellowstone], proxies: list[TcpProxy], source: YellowstoneSource) -> None:
+    def __init__(
+        self,
+        nodes: list[ScriptedYellowstone],
+        proxies: list[TcpProxy],
+        source: YellowstoneSource,
+        metrics: Metrics,
+        health: Health,
+    ) -> None:
         self.nodes, self.proxies, self.source = nodes, proxies, source
         self.node, self.proxy = nodes[0], proxies[0]
         self.updates: list[AnyUpdate] = []
         self.ending: Ending | None = None
-        self.metrics, self.health = Metrics(), Health()
+        self.metrics, self.health = metrics, health
         self.reading = asyncio.Event()
         """Cleared, nobody takes what the source delivers."""
         self.reading.set()
@@ -156,8 +163,7 @@ async def rig(
         )
         metrics, health = Metrics(), Health()
         source = YellowstoneSource(settings, clock=clock, metrics=metrics, health=health, rpc=rpc)
-        rigged = Rig(nodes, proxies, source)
-        rigged.metrics, rigged.health = metrics, health
+        rigged = Rig(nodes, proxies, source, metrics, health)
         outlet: Channel[AnyUpdate] = Channel(capacity)
         tasks.start("test", "collect", partial(rigged.collect, outlet))
         tasks.start("test", "source", partial(rigged.drive, outlet, covered))

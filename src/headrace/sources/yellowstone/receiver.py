@@ -13,7 +13,6 @@ from headrace.sources.yellowstone.http2 import Http2Call, request_headers
 from headrace.sources.yellowstone.settings import YellowstoneSettings
 
 _PORTS: Final = {"http": 80, "https": 443}
-_PREFIX: Final = 5
 
 
 class OwnWire(asyncio.Protocol):

@@ -33,8 +33,9 @@ class Requests:
     def __init__(self, commitment: Commitment) -> None:
         self._commitment = commitment
         self._names: dict[ChainSubscription, str] = {}
-        self._of_name: dict[str, ChainSubscription] = {}
-        self.by_name: dict[str, ChainSubscription] = {}
+        self._given: set[str] = set()
+        """Names that filters have, or had."""
+        self._by_name: dict[str, ChainSubscription] = {}
         """Wanted subscriptions by the names of their filters."""
         self.feeds: dict[str, str] = {}
         """Feeds of the wanted subscriptions by the names of their filters."""
@@ -48,7 +49,7 @@ class Requests:
         self.number += 1
         self.wanted = tuple(wanted)
         self._names = {each: self._name_of(each) for each in wanted if each != SLOTS}
-        self.by_name = {name: each for each, name in self._names.items()}
+        self._by_name = {name: each for each, name in self._names.items()}
         self.feeds = {name: each.feed for each, name in self._names.items()}
         self._forget_former()
         request = geyser.SubscribeRequest(commitment=_LEVELS[self._commitment])
@@ -66,26 +67,25 @@ class Requests:
 
     def wants(self, name: str) -> ChainSubscription | None:
         """Return the subscription that a filter's name stands for; None if it is not wanted now."""
-        found = self.by_name.get(name)
+        found = self._by_name.get(name)
         return SLOTS if found is None and _SLOTS_NAME.fullmatch(name) else found
 
     def knows(self, name: str) -> bool:
         """Return whether this connection ever gave a filter this name."""
-        return name == BLOCKS_META or name in self._of_name or _SLOTS_NAME.fullmatch(name) is not None
+        return name == BLOCKS_META or name in self._given or _SLOTS_NAME.fullmatch(name) is not None
 
     def _name_of(self, subscription: ChainSubscription) -> str:
         name = self._names.get(subscription)
         if name is None:
             self._made += 1
             name = f"{subscription.kind}.{self._made}"
-            self._of_name[name] = subscription
+            self._given.add(name)
         return name
 
     def _forget_former(self) -> None:
         """Forget all names that are not in use, once more than FORMER_MAX names are known."""
-        if len(self._of_name) > FORMER_MAX:
-            used = set(self._names.values())
-            self._of_name = {name: each for name, each in self._of_name.items() if name in used}
+        if len(self._given) > FORMER_MAX:
+            self._given = set(self._names.values())
 
 
 def request_number(name: str) -> int | None:

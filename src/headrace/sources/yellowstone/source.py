@@ -13,7 +13,7 @@ from headrace.sources import NOTHING_COVERED, Ending, Outlet
 from headrace.sources.connection import Connection, Parting
 from headrace.sources.endpoints import EndpointSource, no_names
 from headrace.sources.merge import MergedStream
-from headrace.sources.subscriptions import Resolve
+from headrace.sources.subscriptions import ChainSubscription, Resolve
 from headrace.sources.yellowstone.filters import parse_filters
 from headrace.sources.yellowstone.grpcio import GrpcioWire
 from headrace.sources.yellowstone.race import Race
@@ -61,7 +61,6 @@ class YellowstoneSource(EndpointSource):
             resolve=resolve,
             breakers=breakers,
         )
-        self._wanted += tuple(filter_subscriptions(self._filters))
 
     async def run(self, outlet: Outlet, covered: Mapping[str, int] = NOTHING_COVERED) -> Ending:
         """Deliver until `stop` or cancellation. Ask nodes to replay the slots after the lowest slot in `covered`."""
@@ -82,12 +81,9 @@ class YellowstoneSource(EndpointSource):
         for session in self._sessions.values():
             session.want_filters(filters)
 
-    def update_subscriptions(self, texts: Sequence[str]) -> None:
-        """Change the subscriptions without reconnecting. Changes nothing if it raises ConfigError."""
-        wanted = self.parse(texts)
-        self._wanted = (*wanted, *filter_subscriptions(self._filters))
-        if self.stream is not None:
-            self.stream.want(self._wanted)
+    def parse(self, texts: Sequence[str]) -> tuple[ChainSubscription, ...]:
+        """Return the subscriptions that the texts name, and a subscription for each filter. Raises ConfigError."""
+        return (*super().parse(texts), *filter_subscriptions(self._filters))
 
     async def connect(self, connection: Connection, stream: MergedStream, url: str) -> Parting:
         """Run one session with the node at `url`; return why it ended."""
