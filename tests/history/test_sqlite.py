@@ -16,7 +16,7 @@ from headrace.history.candles import CandleKey
 from headrace.history.rows import CandleQuery, TradeQuery
 from headrace.history.sqlite import files
 from headrace.history.sqlite.reading import Reading
-from headrace.history.sqlite.writing import Writing
+from headrace.history.sqlite.writing import SEGMENTS_OPEN, Writing
 from headrace.model.errors import ConfigError
 from headrace.model.facts import Dead, Proof, SlotChanged, Traded
 from headrace.model.keys import WSOL_MINT
@@ -83,6 +83,20 @@ def test_an_old_segment_goes(tmp_path: Path) -> None:
     writing.write([trade(3, "c", time_s=START_S + 86_400 + 120)])
     assert slots_of(reading) == [3, 2]
     reading.close()
+    writing.close()
+
+
+def test_writes_open_no_segment_again(tmp_path: Path) -> None:
+    path = tmp_path / "h.db"
+    writing = Writing(path, bytes_max=GIB, age_s=AGE_S)
+    writing._segment_bytes = 1
+    for slot in range(1, 10):
+        writing.write([trade(slot, f"{slot}", time_s=START_S)])
+    before = dict(writing._open)
+    writing.write([SlotChanged(9, "confirmed", None, "s")])
+    assert min(before) == 1
+    assert writing._open == before
+    assert len(before) == SEGMENTS_OPEN + 1
     writing.close()
 
 
