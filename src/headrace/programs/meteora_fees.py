@@ -1,14 +1,13 @@
-"""Fees of Meteora's DAMM v2 and DBC: a schedule by time or price, or a limiter by size, plus a part by volatility."""
+"""Fees of Meteora's programs: a schedule by time or price, or a limiter by size, plus a part by volatility."""
 
 from math import isqrt
 from typing import Final
 
 import msgspec
 
-from headrace.programs.quoting import TOO_LARGE, U64_MAX, UNSUPPORTED, NoQuoteError, ceil_div
+from headrace.programs.quoting import BPS, TOO_LARGE, U64_MAX, UNSUPPORTED, NoQuoteError, ceil_div
 
 FEE_WHOLE: Final = 1_000_000_000
-BPS: Final = 10_000
 LINEAR, EXPONENTIAL, LIMITER, CAP_LINEAR, CAP_EXPONENTIAL = range(5)
 """Values of `base_fee_mode`: the fee depends on time, on the size of a purchase, or on the price since the start."""
 _ONE: Final = 1 << 64
@@ -43,10 +42,10 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     def _at(self, step: int) -> int:
         if self.mode in (LINEAR, CAP_LINEAR):
             return self.cliff - self.reduction * step
-        return self.cliff * _power(_ONE - (self.reduction << 64) // BPS, step) >> 64 if self.reduction else self.cliff
+        return self.cliff * power(_ONE - (self.reduction << 64) // BPS, step) >> 64 if self.reduction else self.cliff
 
 
-def _power(base: int, exponent: int) -> int:
+def power(base: int, exponent: int) -> int:
     """Return base^exponent in 64.64 fixed point for a base below one; each product rounds down."""
     result = _ONE
     while exponent:

@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from headrace.model.errors import BadInputError
 from headrace.model.keys import SYSTEM_PROGRAM, USDC_MINT, WSOL_MINT
-from headrace.programs.quoting import Account, ceil_div, whole
+from headrace.programs.quoting import BPS, Account, ceil_div, whole
 
 NATIVE_MINT_2022: Final = "9pan9bMn5HatX4EJdBwg9VgCa7Uz5HL8N1m5D3NdXej9"
 SOL_MINTS: Final = frozenset((SYSTEM_PROGRAM, WSOL_MINT, NATIVE_MINT_2022))
@@ -13,8 +13,6 @@ SOL_MINTS: Final = frozenset((SYSTEM_PROGRAM, WSOL_MINT, NATIVE_MINT_2022))
 STABLE_MINTS: Final = frozenset((USDC_MINT,))
 SUPPLY: Final = 10**15
 """Supply in base units by which market caps are computed, even after burns; except for coins in mayhem mode."""
-
-BPS: Final = 10_000
 
 
 class Rates(NamedTuple):
