@@ -281,9 +281,9 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> Pool:
     starts = starts_of(account, extension, spacing)
     arrays = {}
     for start in starts:
-        array = accounts.get(array_key(key, start))
-        if array is not None:
-            arrays[start] = _ticks(find(accounts, array_key(key, start), "raydium_clmm", "TickArrayState"))
+        at = array_key(key, start)
+        if at in accounts:
+            arrays[start] = _ticks(find(accounts, at, "raydium_clmm", "TickArrayState"))
     return Pool(
         key=key,
         mints=(mints[0], mints[1]),
