@@ -66,6 +66,21 @@ def rates_of(config: Account, quote_mint: str, market_cap: int, *, canonical: bo
     return rates if rates.total() else _rates(flat)
 
 
+def with_creator(rates: Rates, coin: Account, settings: Account, creator: str | None) -> Rates:
+    """Return the rates with the coin's own rate for its creator; without that rate if the coin has no creator."""
+    if creator in (None, SYSTEM_PROGRAM):
+        return rates._replace(creator=0)
+    own = coin.fields.get("creator_fee_bps")
+    return rates._replace(creator=own) if own and settings.fields.get("creator_fee_configurable") else rates
+
+
+def creator_of(coin: Account) -> str:
+    """Return the recipient of the creator's fee: `creator`, `cashback` (the trader) or `holders`."""
+    if coin.fields.get("is_cashback_coin"):
+        return "cashback"
+    return "holders" if coin.fields.get("is_holder_reward") else "creator"
+
+
 def _tier(tiers: Sequence[Mapping[str, Any]], market_cap: int) -> Rates:
     """Return the last tier whose threshold the market cap reaches; below all thresholds the first tier."""
     if not tiers:
