@@ -15,8 +15,8 @@ from headrace.history import Kept
 from headrace.history.candles import CandleKey
 from headrace.history.rows import CandleQuery, TradeQuery
 from headrace.history.sqlite import files
-from headrace.history.sqlite.reading import Reading
-from headrace.history.sqlite.writing import Writing
+from headrace.history.sqlite.reading import FILES_OPEN, Reading
+from headrace.history.sqlite.writing import SEGMENTS_OPEN, Writing
 from headrace.model.errors import ConfigError
 from headrace.model.facts import Dead, Proof, SlotChanged, Traded
 from headrace.model.keys import WSOL_MINT
@@ -86,6 +86,20 @@ def test_an_old_segment_goes(tmp_path: Path) -> None:
     writing.close()
 
 
+def test_writes_open_no_segment_again(tmp_path: Path) -> None:
+    path = tmp_path / "h.db"
+    writing = Writing(path, bytes_max=GIB, age_s=AGE_S)
+    writing._segment_bytes = 1
+    for slot in range(1, 10):
+        writing.write([trade(slot, f"{slot}", time_s=START_S)])
+    before = dict(writing._open)
+    writing.write([SlotChanged(9, "confirmed", None, "s")])
+    assert min(before) == 1
+    assert writing._open == before
+    assert len(before) == SEGMENTS_OPEN + 1
+    writing.close()
+
+
 def test_late_trades_go_to_the_segment_of_their_slot(tmp_path: Path) -> None:
     path = tmp_path / "h.db"
     writing = Writing(path, bytes_max=GIB, age_s=AGE_S)
@@ -99,6 +113,20 @@ def test_late_trades_go_to_the_segment_of_their_slot(tmp_path: Path) -> None:
     assert slots_of(reading) == [20, 5]
     (candle,) = reading.candles(CandleQuery(key("M"), WSOL_MINT, 60)).items
     assert (candle.trades, candle.text(candle.open), candle.text(candle.close)) == (2, "0.002", "0.0005")
+    reading.close()
+    writing.close()
+
+
+def test_candles_are_read_from_more_segments_than_are_kept_open(tmp_path: Path) -> None:
+    path, count = tmp_path / "h.db", FILES_OPEN + 3
+    writing = Writing(path, bytes_max=GIB, age_s=AGE_S)
+    writing._segment_bytes = 1
+    for slot in range(1, count + 1):
+        writing.write([trade(slot, f"{slot}", time_s=START_S)])
+    reading = Reading(path)
+    for interval_s in (1, 60):
+        (candle,) = reading.candles(CandleQuery(key("M"), WSOL_MINT, interval_s, from_s=START_S)).items
+        assert candle.trades == count
     reading.close()
     writing.close()
 

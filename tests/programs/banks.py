@@ -76,12 +76,7 @@ class Scene:
         """The accounts of the set as they are now."""
         accounts = {}
         for key, held in self.bank.accounts(self.keys).items():
-            known = programs().account(held.owner, held.data)
-            accounts[key] = (
-                Account(held.owner, held.data)
-                if known is None
-                else Account(held.owner, held.data, known.program, known.name, known.data)
-            )
+            accounts[key] = Account.of(held.owner, held.data, programs().account(held.owner, held.data))
         return Pool(self.venue, accounts, self.clock)
 
     def hold(self, owner: str, mint: str, amount: int) -> str:

@@ -105,13 +105,13 @@ class LocalChain:
         calls = [_solders(each) for each in instructions]
         try:
             message = MessageV0.try_compile(_KEYPAIR.pubkey(), calls, [], Hash.from_string(blockhash.hash))
-            raw = bytes(VersionedTransaction(message, [_KEYPAIR]))
+            transaction = VersionedTransaction(message, [_KEYPAIR])
+            raw = bytes(transaction)
         except ValueError as error:
             raise InvariantError(f"instructions that can't be signed: {error}, expected those of one wallet") from error
         if len(raw) > SIZE_MAX:
             raise InvariantError(f"a transaction of {len(raw)} bytes, expected at most {SIZE_MAX}")
-        signature = str(VersionedTransaction.from_bytes(raw).signatures[0])
-        return Signed(signature, raw, blockhash.last_valid_height)
+        return Signed(str(transaction.signatures[0]), raw, blockhash.last_valid_height)
 
     async def send(self, signed: Signed) -> None:
         """Execute the bytes, unless they were executed before or their blockhash has expired."""

@@ -105,13 +105,8 @@ def _account(entry: _Entry, programs: Programs) -> Account:
     owner = entry.account.owner
     if not is_key(entry.pubkey) or not is_key(owner):
         raise BadInputError("not a file of accounts", f"{entry.pubkey[:50]} of {owner[:50]}, expected two public keys")
-    return decoded(owner, bytes_of(entry.account.data, size_max=ACCOUNT_MAX), programs)
-
-
-def decoded(owner: str, data: bytes, programs: Programs) -> Account:
-    """Return an account in the form that curves read."""
-    known = programs.account(owner, data)
-    return Account(owner, data) if known is None else Account(owner, data, known.program, known.name, known.data)
+    data = bytes_of(entry.account.data, size_max=ACCOUNT_MAX)
+    return Account.of(owner, data, programs.account(owner, data))
 
 
 def _sysvar(data: bytes) -> Clock:

@@ -1,14 +1,13 @@
-"""Fees of Meteora's DAMM v2 and DBC: a schedule by time or price, or a limiter by size, plus a part by volatility."""
+"""Fees of Meteora's programs: a schedule by time or price, or a limiter by size, plus a part by volatility."""
 
 from math import isqrt
 from typing import Final
 
 import msgspec
 
-from headrace.programs.quoting import TOO_LARGE, U64_MAX, UNSUPPORTED, NoQuoteError, ceil_div
+from headrace.programs.quoting import BPS, TOO_LARGE, U64_MAX, UNSUPPORTED, NoQuoteError, ceil_div
 
 FEE_WHOLE: Final = 1_000_000_000
-BPS: Final = 10_000
 LINEAR, EXPONENTIAL, LIMITER, CAP_LINEAR, CAP_EXPONENTIAL = range(5)
 """Values of `base_fee_mode`: the fee depends on time, on the size of a purchase, or on the price since the start."""
 _ONE: Final = 1 << 64
@@ -43,10 +42,10 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     def _at(self, step: int) -> int:
         if self.mode in (LINEAR, CAP_LINEAR):
             return self.cliff - self.reduction * step
-        return self.cliff * _power(_ONE - (self.reduction << 64) // BPS, step) >> 64 if self.reduction else self.cliff
+        return self.cliff * power(_ONE - (self.reduction << 64) // BPS, step) >> 64 if self.reduction else self.cliff
 
 
-def _power(base: int, exponent: int) -> int:
+def power(base: int, exponent: int) -> int:
     """Return base^exponent in 64.64 fixed point for a base below one; each product rounds down."""
     result = _ONE
     while exponent:
@@ -160,46 +159,3 @@ def known_mode(mode: int, *modes: int) -> int:
     if mode not in modes:
         raise NoQuoteError(UNSUPPORTED, f"base fee mode {mode}")
     return mode
-
-
-class Range(msgspec.Struct, frozen=True):
-    """Liquidity between two square roots of prices, low and high. In these programs it has 128 fractional bits."""
-
-    low: int
-    high: int
-    liquidity: int
-
-    def first(self, *, up: bool) -> int:
-        """Return the amount of the first token in the range. Rounds up if `up`, else down."""
-        number, by = self.liquidity * (self.high - self.low), self.low * self.high
-        return ceil_div(number, by) if up else number // by
-
-    def second(self, *, up: bool) -> int:
-        """Return the amount of the second token in the range. Rounds up if `up`, else down."""
-        number = self.liquidity * (self.high - self.low)
-        return ceil_div(number, 1 << 128) if up else number >> 128
-
-
-def price_after_input(price: int, liquidity: int, amount: int, *, first_in: bool) -> int:
-    """Return the square root of the price after an input of `amount`. Rounds so that the price moves less."""
-    if first_in:
-        return ceil_div(liquidity * price, liquidity + amount * price)
-    return price + (amount << 128) // liquidity
-
-
-def price_after_output(price: int, liquidity: int, amount: int, *, first_in: bool) -> int:
-    """Return the square root of the price after an output of `amount`. Raises NoQuoteError if the range has less."""
-    if first_in:
-        after = price - ceil_div(amount << 128, liquidity)
-    else:
-        left = liquidity - amount * price
-        after = ceil_div(liquidity * price, left) if left > 0 else 0
-    if after <= 0:
-        raise NoQuoteError(TOO_LARGE, f"{amount}, and the range holds less")
-    return after
-
-
-def at_spot(amount: int, price: int, *, first_in: bool) -> int:
-    """Return the output of `amount` at this square root of the price; rounds down."""
-    square = price * price
-    return amount * square >> 128 if first_in else (amount << 128) // square

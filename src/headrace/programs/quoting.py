@@ -5,12 +5,13 @@ says which accounts a quote reads (`needs`), and turns them into a market (`read
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, Self, TypeAlias
 
 import msgspec
 from solders.pubkey import Pubkey
 
 from headrace.model.errors import BadInputError, HeadraceError
+from headrace.model.events import DecodedAccount
 from headrace.model.keys import SYSTEM_PROGRAM, WSOL_MINT
 from headrace.model.keys import TOKEN_2022_PROGRAM as TOKEN_2022_PROGRAM
 from headrace.model.keys import TOKEN_PROGRAM as TOKEN_PROGRAM
@@ -67,6 +68,13 @@ class Account(msgspec.Struct, frozen=True):
     program: str = ""
     name: str = ""
     fields: Mapping[str, Any] = {}
+
+    @classmethod
+    def of(cls, owner: str, data: bytes, decoded: DecodedAccount | None) -> Self:
+        """Return an account with what its data decode to; None if no IDL fits the data."""
+        if decoded is None:
+            return cls(owner, data)
+        return cls(owner, data, decoded.program, decoded.name, decoded.data)
 
 
 Accounts: TypeAlias = Mapping[str, Account]

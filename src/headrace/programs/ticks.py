@@ -1,9 +1,7 @@
-"""Computes square roots of prices from ticks and amounts, in 64.64 fixed point, as the programs do."""
+"""Computes square roots of prices from ticks, in 64.64 fixed point, as the programs do."""
 
 from functools import lru_cache
 from typing import Final
-
-from headrace.programs.quoting import ceil_div
 
 Q64: Final = 1 << 64
 Q128: Final = 1 << 128
@@ -40,34 +38,3 @@ def tick_at(sqrt_price: int) -> int:
         else:
             high = middle - 1
     return low
-
-
-def first_between(low: int, high: int, liquidity: int, *, up: bool) -> int:
-    """Return the amount of the first token between two square roots of the price. Rounds up if `up`, else down."""
-    number, by = (liquidity << 64) * (high - low), low * high
-    return ceil_div(number, by) if up else number // by
-
-
-def second_between(low: int, high: int, liquidity: int, *, up: bool) -> int:
-    """Return the amount of the second token between two square roots of the price. Rounds up if `up`, else down."""
-    number = liquidity * (high - low)
-    return ceil_div(number, Q64) if up else number >> 64
-
-
-def price_after_input(price: int, liquidity: int, amount: int, *, first_in: bool) -> int:
-    """Return the square root of the price after an input of `amount`. Rounds so that the price moves less."""
-    if first_in:
-        return ceil_div((liquidity << 64) * price, (liquidity << 64) + amount * price)
-    return price + (amount << 64) // liquidity
-
-
-def price_after_output(price: int, liquidity: int, amount: int, *, first_in: bool) -> int | None:
-    """Return the square root of the price after an output of `amount`. Rounds so that the price moves more.
-
-    None if the liquidity is too small.
-    """
-    if first_in:
-        after = price - ceil_div(amount << 64, liquidity)
-        return after if after > 0 else None
-    left = (liquidity << 64) - amount * price
-    return ceil_div((liquidity << 64) * price, left) if left > 0 else None

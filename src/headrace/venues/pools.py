@@ -97,8 +97,7 @@ class PoolVenue:
         """Do nothing: other parts of this process may use the bank."""
 
     def _clock(self) -> Clock:
-        slot, unix_timestamp, epoch = self._bank.clock
-        return Clock(slot, unix_timestamp, epoch)
+        return Clock(*self._bank.clock)
 
     def _accounts(self) -> dict[str, Account]:
         """Return all accounts of the bank; accounts that have changed are decoded again."""
@@ -106,15 +105,10 @@ class PoolVenue:
         for key, held in self._bank.accounts().items():
             known = self._known.get(key)
             if known is None or known[0].data != held.data or known[0].owner != held.owner:
-                known = self._known[key] = held, self._decoded(held)
+                decoded = self._programs.account(held.owner, held.data)
+                known = self._known[key] = held, Account.of(held.owner, held.data, decoded)
             accounts[key] = known[1]
         return accounts
-
-    def _decoded(self, held: Held) -> Account:
-        found = self._programs.account(held.owner, held.data)
-        if found is None:
-            return Account(held.owner, held.data)
-        return Account(held.owner, held.data, found.program, found.name, found.data)
 
     def _pools(self, accounts: dict[str, Account], mints: set[str]) -> list[tuple[str, str]]:
         """Return (key, program) of the pools of two mints."""

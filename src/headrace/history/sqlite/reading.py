@@ -106,28 +106,22 @@ class Reading:
     def candles(self, query: CandleQuery) -> Page[Candle]:
         """Return a page of candles, oldest first."""
         interval_s = query.interval_s
-        segments = list(self._newest_first())
-        minutes = [db.execute("select max(minute) from minutes").fetchone()[0] for db in segments]
+        minutes = [db.execute("select max(minute) from minutes").fetchone()[0] for db in self._newest_first()]
         newest = max((minute for minute in minutes if minute is not None), default=None)
         if newest is None:
             return Page(())
         begin_s, end_s = _times(query, (newest + 1) * MINUTE_S)
         decimals: dict[str, int] = {}
-        sources: list[tuple[sqlite3.Connection, int, int]] = []
-        for db in segments:
-            mint, quote = (_learned(db, each, decimals) for each in (query.mint, query.quote_mint))
-            if mint is not None and quote is not None:
-                sources.append((db, mint, quote))
         if interval_s >= MINUTE_S:
             rows_max = min(CANDLE_ROWS_MAX, (query.limit + 1) * interval_s // MINUTE_S)
         else:
             rows_max = FLY_MINUTES
-        read = [_minutes(*source, begin_s, end_s, rows_max) for source in sources]
+        read = [_minutes(*source, begin_s, end_s, rows_max) for source in self._sources(query, decimals)]
         cut_s = min((rows[-1].time_s for rows in read if len(rows) == rows_max), default=end_s)
         cut_s = cut_s // interval_s * interval_s if interval_s >= MINUTE_S else cut_s  # whole intervals only
         if interval_s < MINUTE_S:
             first_s = min((rows[0].time_s for rows in read if rows), default=cut_s)
-            read = [_fly(*source, max(begin_s, first_s), cut_s) for source in sources]
+            read = [_fly(*source, max(begin_s, first_s), cut_s) for source in self._sources(query, decimals)]
         found = [each for each in folded([row for rows in read for row in rows], interval_s) if each.time_s < cut_s]
         items = found[: query.limit]
         for candle in items:
@@ -171,7 +165,10 @@ class Reading:
         return Page(items, items[-1].slot if len(rows) > query.limit else None)
 
     def _newest_first(self, slot: int | None = None) -> Iterator[sqlite3.Connection]:
-        """Yield connections to segments, newest first. Segments after `slot`, or deleted meanwhile, are left out."""
+        """Yield connections to segments, newest first. Segments after `slot`, or deleted meanwhile, are left out.
+
+        A connection may be closed once FILES_OPEN further connections are yielded.
+        """
         numbers = self._main.execute("select number, first_slot from segments order by number desc").fetchall()
         for gone in self._segments.keys() - {number for number, _ in numbers}:
             self._segments.pop(gone).close()
@@ -190,6 +187,13 @@ class Reading:
                     self._segments.popitem(last=False)[1].close()
             self._segments.move_to_end(number)
             yield db
+
+    def _sources(self, query: CandleQuery, decimals: dict[str, int]) -> Iterator[tuple[sqlite3.Connection, int, int]]:
+        """Yield (segment, id of the mint, id of the quote mint) of segments with both; add to `decimals`."""
+        for db in self._newest_first():
+            mint, quote = (_learned(db, each, decimals) for each in (query.mint, query.quote_mint))
+            if mint is not None and quote is not None:
+                yield db, mint, quote
 
     def _statuses(self, slots: list[int]) -> dict[int, int]:
         if not slots:

@@ -199,7 +199,7 @@ class Writing:
             self._drop(oldest)
             oldest = min(self._first_slots)
             self._forget_before(self._first_slots[oldest])
-        for number in sorted(self._open)[:-SEGMENTS_OPEN]:
+        for number in sorted(self._open.keys() - {oldest})[:-SEGMENTS_OPEN]:  # each write reads the age of the oldest
             self._open.pop(number).close()
 
     def _size(self) -> int:

@@ -12,13 +12,9 @@ from headrace.programs.meteora_fees import (
     LIMITER,
     LINEAR,
     Limiter,
-    Range,
     Schedule,
     TradeFee,
-    at_spot,
     known_mode,
-    price_after_input,
-    price_after_output,
     variable_rate,
     with_fee,
 )
@@ -52,6 +48,7 @@ from headrace.programs.quoting import (
     uint,
     whole,
 )
+from headrace.programs.ranges import Range, at_spot, price_after_input, price_after_output
 
 BOTH_TOKENS, ONLY_B, COMPOUNDING = range(3)
 """Values of `collect_fee_mode`: the fee is taken from the output (BOTH_TOKENS), or always from token B (the others)."""

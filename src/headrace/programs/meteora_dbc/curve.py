@@ -11,13 +11,9 @@ from headrace.programs.meteora_fees import (
     LIMITER,
     LINEAR,
     Limiter,
-    Range,
     Schedule,
     TradeFee,
-    at_spot,
     known_mode,
-    price_after_input,
-    price_after_output,
     variable_rate,
     with_fee,
 )
@@ -45,6 +41,7 @@ from headrace.programs.quoting import (
     side,
     whole,
 )
+from headrace.programs.ranges import Range, at_spot, price_after_input, price_after_output
 
 OUTPUT_TOKEN: Final = 1
 """`collect_fee_mode` for a fee that is always taken from the output; otherwise it is taken from the quote token."""

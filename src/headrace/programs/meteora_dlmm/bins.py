@@ -6,9 +6,9 @@ from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 
+from headrace.programs.meteora_fees import FEE_WHOLE, power, variable_rate
 from headrace.programs.quoting import BPS, TOO_LARGE, U64_MAX, NoQuoteError, ceil_div
 
-FEE_WHOLE: Final = 1_000_000_000
 FEE_MAX: Final = 100_000_000
 ORDER_FEE_SHARE: Final = 5_000
 """Share of the fee on limit orders, in bps, that goes to the users who placed the orders."""
@@ -19,20 +19,11 @@ _U128_MAX: Final = (1 << 128) - 1
 @lru_cache(maxsize=16384)
 def price_of(number: int, bin_step: int) -> int:
     """Return the price of a bin: (1 + step)^number in 64.64 fixed point, each product rounded down."""
-    base, inverted, result = _ONE + (bin_step << 64) // BPS, number < 0, _ONE
-    if not number:
-        return _ONE
-    if base >= _ONE:
-        base, inverted = _U128_MAX // base, not inverted
-    left = abs(number)
-    while left:
-        if left & 1:
-            result = result * base >> 64
-        base = base * base >> 64
-        left >>= 1
+    inverse = _U128_MAX // (_ONE + (bin_step << 64) // BPS)
+    result = power(inverse, abs(number))
     if not result:
         raise NoQuoteError(TOO_LARGE, f"bin {number} of step {bin_step} has no price")
-    return _U128_MAX // result if inverted else result
+    return _U128_MAX // result if number > 0 else result
 
 
 class Fees(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,8 +62,7 @@ class Fees(msgspec.Struct, frozen=True, kw_only=True):
     def moved(self, number: int) -> Self:
         """Return the fee in this bin; the variable part rounds up."""
         volatility = min(self.volatility_reference + abs(self.reference - number) * BPS, self.volatility_max)
-        crossed = volatility * self.bin_step
-        variable = ceil_div(self.control * crossed * crossed, 100_000_000_000)
+        variable = variable_rate(volatility, self.bin_step, self.control)
         return msgspec.structs.replace(self, rate=min(self.base + variable, FEE_MAX))
 
     def within(self, amount: int) -> int:

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from headrace.model.keys import SYSTEM_PROGRAM, WSOL_MINT
-from headrace.programs.pump_fees.schedule import SUPPLY, Rates, rates_of
+from headrace.programs.pump_fees.schedule import SUPPLY, Rates, creator_of, rates_of, with_creator
 from headrace.programs.quoting import (
     BPS,
     COMPLETE,
@@ -51,7 +51,7 @@ class BondingCurve(msgspec.Struct, frozen=True, kw_only=True):
     real_quote: int
     rates: Rates
     creator: str
-    """Recipient of the creator's fee: `creator`, `cashback` (the trader) or `holders`."""
+    """Recipient of the creator's fee, as `creator_of` returns it."""
 
     def quote(self, mint_in: str, amount: int, *, exact_out: bool = False) -> PoolQuote:
         """Return the quote. If a purchase asks for more tokens than are left, the quote is for all that are left."""
@@ -163,11 +163,7 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> BondingCurve:
         raise NoQuoteError(NO_ACCOUNT, f"mint {mints[0]}")
     config = find(accounts, FEE_CONFIG, "pump_fees", "FeeConfig")
     rates = rates_of(config, mints[1], quote * supply // tokens)
-    own = fields.get("creator_fee_bps")
-    if own and settings.fields.get("creator_fee_configurable"):
-        rates = rates._replace(creator=own)
-    if fields.get("creator") in (None, SYSTEM_PROGRAM):
-        rates = rates._replace(creator=0)
+    rates = with_creator(rates, account, settings, fields.get("creator"))
     return BondingCurve(
         key=key,
         mints=mints,
@@ -176,11 +172,7 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> BondingCurve:
         real_tokens=real_tokens,
         real_quote=real_quote,
         rates=rates._replace(lp=0),
-        creator="cashback"
-        if fields.get("is_cashback_coin")
-        else "holders"
-        if fields.get("is_holder_reward")
-        else "creator",
+        creator=creator_of(account),
     )
 
 

@@ -4,8 +4,7 @@ from typing import Final
 
 import msgspec
 
-from headrace.model.keys import SYSTEM_PROGRAM
-from headrace.programs.pump_fees.schedule import SUPPLY, Rates, rates_of
+from headrace.programs.pump_fees.schedule import SUPPLY, Rates, creator_of, rates_of, with_creator
 from headrace.programs.quoting import (
     BPS,
     DISABLED,
@@ -141,23 +140,14 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> Pool:
         raise NoQuoteError(NO_ACCOUNT, f"mint {base_mint}")
     canonical = pda(PUMP, b"pool-authority", base_mint) == creator
     rates = rates_of(config, quote_mint, reserve * supply // base, canonical=canonical)
-    own = fields.get("creator_fee_bps")
-    if own and settings.fields.get("creator_fee_configurable"):
-        rates = rates._replace(creator=own)
-    if fields.get("coin_creator") in (None, SYSTEM_PROGRAM):
-        rates = rates._replace(creator=0)
     return Pool(
         key=key,
         mints=(base_mint, quote_mint),
         base_reserve=base,
         quote_reserve=reserve,
         quote_vault=vault,
-        rates=rates,
-        creator="cashback"
-        if fields.get("is_cashback_coin")
-        else "holders"
-        if fields.get("is_holder_reward")
-        else "creator",
+        rates=with_creator(rates, account, settings, fields.get("coin_creator")),
+        creator=creator_of(account),
         disable_flags=settings.fields.get("disable_flags") or 0,
     )
 

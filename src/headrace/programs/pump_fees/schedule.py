@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from headrace.model.errors import BadInputError
 from headrace.model.keys import SYSTEM_PROGRAM, USDC_MINT, WSOL_MINT
-from headrace.programs.quoting import Account, ceil_div, whole
+from headrace.programs.quoting import BPS, Account, ceil_div, whole
 
 NATIVE_MINT_2022: Final = "9pan9bMn5HatX4EJdBwg9VgCa7Uz5HL8N1m5D3NdXej9"
 SOL_MINTS: Final = frozenset((SYSTEM_PROGRAM, WSOL_MINT, NATIVE_MINT_2022))
@@ -13,8 +13,6 @@ SOL_MINTS: Final = frozenset((SYSTEM_PROGRAM, WSOL_MINT, NATIVE_MINT_2022))
 STABLE_MINTS: Final = frozenset((USDC_MINT,))
 SUPPLY: Final = 10**15
 """Supply in base units by which market caps are computed, even after burns; except for coins in mayhem mode."""
-
-BPS: Final = 10_000
 
 
 class Rates(NamedTuple):
@@ -66,6 +64,21 @@ def rates_of(config: Account, quote_mint: str, market_cap: int, *, canonical: bo
     exotic = config.fields.get("exotic_flat_fees")
     rates = _rates(exotic) if exotic else Rates(0, 0, 0)
     return rates if rates.total() else _rates(flat)
+
+
+def with_creator(rates: Rates, coin: Account, settings: Account, creator: str | None) -> Rates:
+    """Return the rates with the coin's own rate for its creator; without that rate if the coin has no creator."""
+    if creator in (None, SYSTEM_PROGRAM):
+        return rates._replace(creator=0)
+    own = coin.fields.get("creator_fee_bps")
+    return rates._replace(creator=own) if own and settings.fields.get("creator_fee_configurable") else rates
+
+
+def creator_of(coin: Account) -> str:
+    """Return the recipient of the creator's fee: `creator`, `cashback` (the trader) or `holders`."""
+    if coin.fields.get("is_cashback_coin"):
+        return "cashback"
+    return "holders" if coin.fields.get("is_holder_reward") else "creator"
 
 
 def _tier(tiers: Sequence[Mapping[str, Any]], market_cap: int) -> Rates:

@@ -32,8 +32,9 @@ from headrace.programs.quoting import (
     uint,
     whole,
 )
+from headrace.programs.ranges import at_spot
 from headrace.programs.raydium_clmm.swap_state import RATE_WHOLE, DynamicFee, Fill, SwapState, Tick
-from headrace.programs.ticks import Q128, SQRT_PRICE_MAX, SQRT_PRICE_MIN
+from headrace.programs.ticks import SQRT_PRICE_MAX, SQRT_PRICE_MIN
 
 PROGRAM: Final = "CAMMCzo5YL8w4VFF8KVHrK22GGUsp5VTaW7grrKgrWqK"
 TICKS: Final = 60
@@ -94,8 +95,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
         transfer_out = wanted.fee.of(got)
         fee_mint = given.key if on_input else wanted.key
         priced, gross = (taken - fill.fee, got) if on_input else (taken, got + fill.fee)
-        square = self.sqrt_price * self.sqrt_price
-        spot = priced * square // Q128 if first else priced * Q128 // square
+        spot = at_spot(priced, self.sqrt_price, first_in=first)
         return PoolQuote(
             pool=self.key,
             mint_in=given.key,
@@ -281,9 +281,9 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> Pool:
     starts = starts_of(account, extension, spacing)
     arrays = {}
     for start in starts:
-        array = accounts.get(array_key(key, start))
-        if array is not None:
-            arrays[start] = _ticks(find(accounts, array_key(key, start), "raydium_clmm", "TickArrayState"))
+        at = array_key(key, start)
+        if at in accounts:
+            arrays[start] = _ticks(find(accounts, at, "raydium_clmm", "TickArrayState"))
     return Pool(
         key=key,
         mints=(mints[0], mints[1]),

@@ -5,16 +5,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from headrace.programs.quoting import TOO_LARGE, U64_MAX, NoQuoteError, ceil_div
-from headrace.programs.ticks import (
-    Q64,
-    TICK_MAX,
-    first_between,
-    price_after_input,
-    price_after_output,
-    second_between,
-    sqrt_price_at,
-    tick_at,
-)
+from headrace.programs.ranges import Range, price_after_input, price_after_output
+from headrace.programs.ticks import Q64, TICK_MAX, sqrt_price_at, tick_at
 
 RATE_WHOLE: Final = 1_000_000
 RATE_MAX: Final = 100_000
@@ -209,16 +201,13 @@ class SwapState:
     def _between(self, price: int) -> tuple[int, int]:
         """Return the input (rounded up) and the output (rounded down) of a swap that moves the price to `price`."""
         low, high = sorted((self.sqrt_price, price))
-        first = first_between(low, high, self.liquidity, up=self._first_in)
-        second = second_between(low, high, self.liquidity, up=not self._first_in)
+        crossed = Range(low, high, self.liquidity << 64)
+        first, second = crossed.first(up=self._first_in), crossed.second(up=not self._first_in)
         return (first, second) if self._first_in else (second, first)
 
     def _price_after(self, amount: int) -> int:
         move = price_after_output if self._exact_out else price_after_input
-        price = move(self.sqrt_price, self.liquidity, amount, first_in=self._first_in)
-        if price is None:
-            raise NoQuoteError(TOO_LARGE, f"{amount}, and the range holds less")
-        return price
+        return move(self.sqrt_price, self.liquidity << 64, amount, first_in=self._first_in)
 
     def _match(self, orders: int, at_tick: int, rate: int) -> int:
         """Fill limit orders at the price of their tick; return the output that they still offer."""
