@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from headrace.adapters import Register
-from headrace.bus import BUSES, REPEATS, Bus, Change, Lane, Writer
+from headrace.bus import BUSES, REPEATS, Batch, Bus, Change, Lane, Writer
 from headrace.bus.lanes import lane_of, publish_until_answered
 from headrace.model.errors import FencedError, InvariantError, TransientError
 from headrace.model.events import Label, Message, MessageKind, Position, Publication, TopicHandle
@@ -41,7 +41,10 @@ async def answered(
     writer: Writer, publications: Sequence[Publication], *, new_epoch: bool = False
 ) -> Sequence[Position]:
     """Publish one batch until the answer comes."""
-    batch = writer.batch(publications, new_epoch=new_epoch, positions=True)
+    return await until_answered(writer, writer.batch(publications, new_epoch=new_epoch, positions=True))
+
+
+async def until_answered(writer: Writer, batch: Batch) -> Sequence[Position]:
     for _ in range(TRIES_MAX):
         try:
             return await writer.publish(batch)
@@ -180,13 +183,7 @@ async def test_positions_are_for_who_asks(tested: BusInTest) -> None:
     for asks, offsets in ((False, []), (True, [2])):
         batch = writer.batch([publication("a/1")], positions=asks)
         for _ in range(2):
-            for _ in range(TRIES_MAX):
-                try:
-                    answer = await writer.publish(batch)
-                    break
-                except TransientError:
-                    continue
-            assert [p.offset for p in answer] == offsets
+            assert [p.offset for p in await until_answered(writer, batch)] == offsets
 
 
 async def test_a_message_carries_when_it_came(tested: BusInTest) -> None:
@@ -377,12 +374,7 @@ async def test_a_batch_that_is_published_again_is_answered_with_its_first_positi
     batch = writer.batch([publication("a/1"), publication("b/1"), publication("a/2")], positions=True)
     answers = []
     for other in range(3):
-        for _ in range(TRIES_MAX):
-            try:
-                answers.append(await writer.publish(batch))
-                break
-            except TransientError:
-                continue
+        answers.append(await until_answered(writer, batch))
         await tested.publish(f"c/{other}")
     epoch = answers[0][0].epoch
     assert answers == [[Position(epoch, 1), Position(epoch, 1), Position(epoch, 2)]] * 3
@@ -393,12 +385,7 @@ async def test_a_batch_that_is_published_again_is_answered_with_its_first_positi
 async def test_a_batch_from_long_ago_is_refused_because_nobody_knows_whether_it_was_appended(tested: BusInTest) -> None:
     writer = await tested.writer("ingest")
     batch = writer.batch([publication("a/1")])
-    for _ in range(TRIES_MAX):
-        try:
-            await writer.publish(batch)
-            break
-        except TransientError:
-            continue
+    await until_answered(writer, batch)
     for other in range(REPEATS):
         await tested.publish(f"b/{other}")
     with pytest.raises(InvariantError, match="no longer known"):

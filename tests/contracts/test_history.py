@@ -78,6 +78,16 @@ async def candles(history: History, interval: str = "1m", **query: Any) -> Seque
     return (await history.candles(CandleQuery(**asked))).items
 
 
+async def candle_pages(history: History, asked: CandleQuery) -> list[Sequence[Candle]]:
+    pages: list[Sequence[Candle]] = []
+    while True:
+        page = await history.candles(asked)
+        pages.append(page.items)
+        if page.next is None:
+            return pages
+        asked = asked._replace(after=page.next)
+
+
 def numbers(candle: Candle) -> tuple[Any, ...]:
     prices = (candle.open, candle.high, candle.low, candle.close)
     return (candle.time_s, *map(candle.text, prices), candle.base_amount, candle.quote_amount, candle.trades)
@@ -248,16 +258,9 @@ async def test_a_late_trade_is_the_open_of_its_candle(history: History) -> None:
 async def test_candles_are_paged_oldest_first(history: History) -> None:
     times = [MINUTE_S + minutes * 60 for minutes in (0, 1, 2, 5, 9)]
     await history.write([trade(7 + n, f"{n}", time_s=time_s) for n, time_s in enumerate(times)])
-    asked = CandleQuery(key("M"), WSOL_MINT, 60, from_s=times[0], limit=2)
-    found = []
-    while True:
-        page = await history.candles(asked)
-        found += [candle.time_s for candle in page.items]
-        assert len(page.items) <= 2
-        if page.next is None:
-            break
-        asked = asked._replace(after=page.next)
-    assert found == times
+    pages = await candle_pages(history, CandleQuery(key("M"), WSOL_MINT, 60, from_s=times[0], limit=2))
+    assert all(len(page) <= 2 for page in pages)
+    assert [candle.time_s for page in pages for candle in page] == times
     assert [candle.time_s for candle in await candles(history, limit=5)] == times[3:]
     assert [candle.time_s for candle in await candles(history, from_s=times[1], to_s=times[3])] == times[1:3]
     assert not await candles(history, quote_mint=USDC_MINT)
@@ -269,14 +272,8 @@ async def test_pages_of_candles_have_every_trade_once(history: History, interval
     times = [MINUTE_S + 61 * n for n in range(100)]
     await history.write([trade(7 + n, f"{n}", time_s=time_s) for n, time_s in enumerate(times)])
     length_s = INTERVALS_S[interval]
-    asked = CandleQuery(key("M"), WSOL_MINT, length_s, from_s=0, limit=limit)
-    found: list[tuple[int, int]] = []
-    while True:
-        page = await history.candles(asked)
-        found += [(candle.time_s, candle.trades) for candle in page.items]
-        if page.next is None:
-            break
-        asked = asked._replace(after=page.next)
+    pages = await candle_pages(history, CandleQuery(key("M"), WSOL_MINT, length_s, from_s=0, limit=limit))
+    found = [(candle.time_s, candle.trades) for page in pages for candle in page]
     counts = Counter(time_s // length_s * length_s for time_s in times)
     assert found == sorted(counts.items())
 

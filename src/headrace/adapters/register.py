@@ -72,6 +72,10 @@ class Register(Mapping[str, str], Generic[P]):
                 raise
             raise ConfigError(key, given, f"in a clone: pip install '.[{name}]' first", origin=origin) from error
 
+    def section(self, name: str) -> str:
+        """Return the section of the adapter called `name`. Raises as `adapter` does."""
+        return str(getattr(self.adapter(name), "SECTION", f"{self.room}.{name}"))
+
     def sections(self) -> dict[str, type[msgspec.Struct]]:
         """Return section → settings type of every adapter whose packages are installed.
 
@@ -82,10 +86,9 @@ class Register(Mapping[str, str], Generic[P]):
         found = {}
         for name in self._entries:
             try:
-                adapter = self.adapter(name)
+                found[self.section(name)] = self.adapter(name).Settings
             except ConfigError:
                 continue
-            found[str(getattr(adapter, "SECTION", f"{self.room}.{name}"))] = adapter.Settings
         return found
 
     async def open(self, name: str, config: Config, context: Context, *, key: str = "") -> P:

@@ -193,8 +193,19 @@ def parser() -> Parser:
 
 
 def _command(commands: Any, name: str, run: str, about: str) -> Parser:
+    parser = _added(commands, name, about)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _group(commands: Any, name: str, about: str) -> Any:
+    """Add a command that only has commands of its own; return where these are added."""
+    return _added(commands, name, about).add_subparsers(title="commands", metavar="COMMAND")
+
+
+def _added(commands: Any, name: str, about: str) -> Parser:
     parser: Parser = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
-    parser.set_defaults(run=run, parser=parser)
+    parser.set_defaults(parser=parser)
     return parser
 
 
@@ -250,10 +261,7 @@ def _port(text: str) -> int:
 
 
 def _add_orders(commands: Any) -> None:
-    about = "place, watch, list and cancel orders of a running server"
-    parser = commands.add_parser("orders", help=about, description=about[0].upper() + about[1:] + ".")
-    parser.set_defaults(parser=parser)
-    verbs = parser.add_subparsers(title="commands", metavar="COMMAND")
+    verbs = _group(commands, "orders", "place, watch, list and cancel orders of a running server")
 
     place = _verb(verbs, "place", "ordering:place", "place an order; it is on disk when this returns")
     place.later = _add_place
@@ -279,10 +287,7 @@ def _add_orders(commands: Any) -> None:
 
 
 def _add_history(commands: Any) -> None:
-    about = "ask a running server for past trades, tokens, candles, gaps and slots"
-    parser = commands.add_parser("history", help=about, description=about[0].upper() + about[1:] + ".")
-    parser.set_defaults(parser=parser)
-    verbs = parser.add_subparsers(title="commands", metavar="COMMAND")
+    verbs = _group(commands, "history", "ask a running server for past trades, tokens, candles, gaps and slots")
 
     trades = _verb(verbs, "trades", "history:trades", "print trades, newest first")
     trades.add_argument("--mint", metavar="MINT", help="only of this mint, as the base")

@@ -86,10 +86,9 @@ async def _print_replay(config: Config, file: Path, speed: float | None, topics:
     bus = MemoryBus(config.section(BusSettings), clock, generation_of(file))
     pipeline = Pipeline(load_programs(config), clock, Metrics())
     outlet = new_outlet("ingest")
-    frame = event_frame
 
     def write(messages: Sequence[Message]) -> None:
-        out.writelines(frame(message) + b"\n" for message in messages if not topics or message.topic in topics)
+        out.writelines(event_frame(message) + b"\n" for message in messages if not topics or message.topic in topics)
 
     bus.subscribe(write, kinds=None)
     writer = await bus.claim("ingest")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from headrace.bus import Writer
 from headrace.bus.lanes import publish_until_answered
-from headrace.model.events import Publication
+from headrace.model.events import Publication, TopicHandle
 from headrace.model.orders import OrderEvent
 from headrace.protocol.orders import event_frame, notification, transaction_update
 from headrace.runtime.channel import Channel, ChannelClosed
@@ -51,13 +51,12 @@ def _publications(event: OrderEvent) -> list[Publication]:
     """Return the event for both topics, and for the owner also the messages in the form that applications know."""
     key = b'"event_id":"%b:%d' % (event.order_id.encode(), event.seq)
     update = b'%b","data":%b' % (key, event_frame(event))
-    owner = f"orders:{event.user_id}"
+    order, owner = TopicHandle(f"order:{event.order_id}"), TopicHandle(f"orders:{event.user_id}")
     publications = [
-        Publication.on(f"order:{event.order_id}", "event", update),
-        Publication.on(owner, "event", update),
-        Publication.on(owner, "event", b'%b:status","data":%b' % (key, transaction_update(event))),
+        Publication((order, owner), "event", update),
+        Publication((owner,), "event", b'%b:status","data":%b' % (key, transaction_update(event))),
     ]
     notice = notification(event)
     if notice is not None:
-        publications.append(Publication.on(owner, "event", b'%b:notice","data":%b' % (key, notice)))
+        publications.append(Publication((owner,), "event", b'%b:notice","data":%b' % (key, notice)))
     return publications

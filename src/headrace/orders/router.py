@@ -51,8 +51,8 @@ def best_route(
     Raises NoQuoteError if no route has a quote for the whole amount.
     """
     known = list(candidates)
-    direct = [each.market for each in known if set(each.mints) == {mint_in, mint_out}]
-    routes = [Route(((quote,),)) for market in direct if (quote := _quote(market, mint_in, amount)) is not None]
+    direct = _markets(known, mint_in, mint_out)
+    routes = [Route(((quote,),)) for quote in _quotes(direct, mint_in, amount)]
     if len(direct) > 1:
         routes.append(split(direct, mint_in, amount))
     routes += two_hops(known, mint_in, mint_out, amount, through)
@@ -147,9 +147,16 @@ def _move(pools: Sequence[_Share], part: int) -> bool:
 
 
 def _best(candidates: Sequence[Candidate], mint_in: str, mint_out: str, amount: int) -> PoolQuote | None:
-    markets = [each.market for each in candidates if set(each.mints) == {mint_in, mint_out}]
-    quotes = [quote for market in markets if (quote := _quote(market, mint_in, amount)) is not None]
+    quotes = _quotes(_markets(candidates, mint_in, mint_out), mint_in, amount)
     return max(quotes, key=lambda quote: quote.amount_out, default=None)
+
+
+def _markets(candidates: Sequence[Candidate], mint_in: str, mint_out: str) -> list[Market]:
+    return [each.market for each in candidates if set(each.mints) == {mint_in, mint_out}]
+
+
+def _quotes(markets: Sequence[Market], mint_in: str, amount: int) -> list[PoolQuote]:
+    return [quote for market in markets if (quote := _quote(market, mint_in, amount)) is not None]
 
 
 def _quote(market: Market, mint_in: str, amount: int) -> PoolQuote | None:

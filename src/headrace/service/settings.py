@@ -83,11 +83,10 @@ class Registers(NamedTuple):
         return named or tuple(filter(partial(self._has_endpoints, config), self.sources)) or (DEFAULT_SOURCE,)
 
     def _has_endpoints(self, config: Config, kind: str) -> bool:
-        adapter = self.sources.adapter(kind)
-        settings = adapter.Settings
+        settings = self.sources.adapter(kind).Settings
         if not issubclass(settings, NodeSourceSettings) or not settings.ENDPOINTS:
             return False
-        origin = config.origins.get(f"{getattr(adapter, 'SECTION', f'sources.{kind}')}.{settings.ENDPOINTS}")
+        origin = config.origins.get(f"{self.sources.section(kind)}.{settings.ENDPOINTS}")
         return (
             origin is not None
             and origin.kind != "default"

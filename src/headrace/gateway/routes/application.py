@@ -7,14 +7,13 @@ from http import HTTPStatus
 from traceback import clear_frames, walk_tb
 from typing import Any, Final, cast
 
-import structlog
 from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 from litestar.enums import HttpMethod, ScopeType
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, Scope, Send
 
-from headrace.gateway.problems import PROBLEM_TYPE, Refused, answer_to, problem, wrong
+from headrace.gateway.problems import Refused, answer_to, wrong
 from headrace.gateway.routes import (
     asyncapi,
     broadcast,
@@ -29,7 +28,7 @@ from headrace.gateway.routes import (
     topics,
 )
 from headrace.gateway.routes.context import Context
-from headrace.gateway.routes.middleware import Counted, CrossOrigin, refuse
+from headrace.gateway.routes.middleware import Counted, CrossOrigin, answer_to_defect, refuse
 from headrace.gateway.routes.orders import respond
 from headrace.gateway.routes.placing import Placing
 from headrace.model.orders import OrderRefused
@@ -66,8 +65,6 @@ _NAMES: Final = {"from_s": "from", "to_s": "to", "from_slot": "from", "to_slot":
 
 _TOO_LARGE: Final = Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, headers={"Connection": "close"})
 
-_log = structlog.get_logger("gateway")
-
 
 def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASGIApp:
     """Return the ASGI application; `more` are handlers that a benchmark or a test adds."""
@@ -83,7 +80,7 @@ def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASG
         exception_handlers={
             HTTPException: _on_http,
             Refused: _on_refused,
-            OrderRefused: _on_order_refused,
+            OrderRefused: _on_refused,
             Exception: _on_defect,
         },
         guards=[guards.authenticated],
@@ -133,10 +130,6 @@ async def _refuse_repeats(request: Request[Any, Any, Any]) -> None:
         raise Refused(HTTPStatus.BAD_REQUEST, "a parameter is wrong", errors=errors[:8])
 
 
-def answer(status: int, detail: str = "", headers: dict[str, str] | None = None, **more: object) -> Response[bytes]:
-    return Response(problem(status, detail, **more), status_code=int(status), media_type=PROBLEM_TYPE, headers=headers)
-
-
 def _on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """Answer a refusal by Litestar: routing, validation, body size. Only faults of parameters are shown."""
     status = error.status_code
@@ -144,10 +137,12 @@ def _on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[
     error.__cause__ = error.__context__ = None
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
         _clear_frames(error)
-        return answer(status, "a parameter is wrong", errors=[_wrong(request, one) for one in error.extra])
+        errors = [_wrong(request, one) for one in error.extra]
+        return _on_refused(request, Refused(status, "a parameter is wrong", errors=errors))
     if (missing := _MISSING.match(error.detail)) is not None:
-        return answer(status, "a parameter is wrong", errors=[wrong(missing[1], "is missing")])
-    return answer(status, headers=error.headers)
+        errors = [wrong(missing[1], "is missing")]
+        return _on_refused(request, Refused(status, "a parameter is wrong", errors=errors))
+    return _on_refused(request, Refused(status, headers=error.headers))
 
 
 def _clear_frames(error: ValidationException) -> None:
@@ -173,14 +168,9 @@ def _wrong(request: Request[Any, Any, Any], error: dict[str, Any]) -> dict[str, 
     return wrong(name, str(error.get("message", "")), given)
 
 
-def _on_refused(_request: Request[Any, Any, Any], error: Refused) -> Response[bytes]:
-    return respond(answer_to(error))
-
-
-def _on_order_refused(_request: Request[Any, Any, Any], error: OrderRefused) -> Response[bytes]:
+def _on_refused(_request: Request[Any, Any, Any], error: Refused | OrderRefused) -> Response[bytes]:
     return respond(answer_to(error))
 
 
 def _on_defect(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    _log.error("request_failed", path=request.url.path, error=repr(error), exc_info=error)
-    return answer(HTTPStatus.INTERNAL_SERVER_ERROR)
+    return respond(answer_to_defect(request.url.path, error))

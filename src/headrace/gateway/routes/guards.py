@@ -37,8 +37,7 @@ _Connection = ASGIConnection[Any, Any, Any, Any]
 
 async def authenticated(connection: _Connection, handler: BaseRouteHandler) -> None:
     """Store the caller's identity for `identity_of`, or raise Refused 401; the guard of all routes."""
-    auth = context_of(connection).parts.auth
-    if auth is not None and not handler.opt.get("open"):
+    if not handler.opt.get("open"):
         tickets = connection.query_params.getall("ticket", []) if handler.opt.get("ticket") else []
         await identify(connection.scope, context_of(connection), tickets)
 
@@ -104,9 +103,13 @@ def acting_user(connection: _Connection, asked: str | None = None) -> str | None
 
 
 async def identify(scope: Scope, context: Context, tickets: Sequence[str] = ()) -> None:
-    """Store the caller's identity, from a bearer token or one of these tickets. Raises Refused 401, 429 or 503."""
+    """Store the caller's identity, from a bearer token or one of these tickets; with authentication off, do nothing.
+
+    Raises Refused 400, 401, 429 or 503.
+    """
     auth = context.parts.auth
-    assert auth is not None
+    if auth is None:
+        return
     credential = _credential(scope, tickets)
     try:
         identity = await auth.identify(credential)

@@ -4,15 +4,18 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final, TypeAlias
 
+import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.gateway.door.admission import Admission
 from headrace.gateway.door.doorkeeper import Doorkeeper
 from headrace.gateway.door.request_rates import Asker, RequestRates
-from headrace.gateway.problems import PROBLEM_TYPE, Refused, problem
+from headrace.gateway.problems import PROBLEM_TYPE, Answer, Refused, answer_to, problem
 
 Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
+
+_log = structlog.get_logger("gateway")
 
 
 def values(scope: Scope, name: bytes) -> list[str]:
@@ -37,6 +40,12 @@ async def answer(send: Send, status: int, body: bytes, headers: Headers = ()) ->
     kind = [(b"content-type", PROBLEM_TYPE.encode()), (b"content-length", str(len(body)).encode())] if body else []
     await send({"type": "http.response.start", "status": status, "headers": [*kind, *headers]})
     await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def answer_to_defect(path: str, error: Exception) -> Answer:
+    """Log an error that no code expected; return the answer 500, which shows nothing of it."""
+    _log.error("request_failed", path=path, error=repr(error), exc_info=error)
+    return answer_to(Refused(HTTPStatus.INTERNAL_SERVER_ERROR))
 
 
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -1,20 +1,15 @@
 """Places orders over HTTP without the router, whose look-ups would take half the time of a request."""
 
-from http import HTTPStatus
-from typing import Final
-
-import structlog
 from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from headrace.gateway.problems import Answer, Refused, answer_to, problem
+from headrace.gateway.problems import Answer, Refused, answer_to
 from headrace.gateway.routes import guards
 from headrace.gateway.routes.context import Context
+from headrace.gateway.routes.middleware import answer_to_defect
 from headrace.gateway.routes.orders import PLACING, place
 from headrace.model.orders import OrderRefused
 from headrace.orders.intake import Intake
-
-_log = structlog.get_logger("gateway")
 
 
 class Placing:
@@ -42,15 +37,12 @@ class Placing:
 
     async def _answer(self, scope: Scope, body: bytes) -> Answer:
         try:
-            if self._context.parts.auth is not None:
-                await guards.identify(scope, self._context)
+            await guards.identify(scope, self._context)
             return await place(self._intake, scope, body)
         except (Refused, OrderRefused) as error:
             return answer_to(error)
         except Exception as error:  # noqa: BLE001  (a defect costs its request alone)
-            _log.error("request_failed", path=scope["path"], error=repr(error), exc_info=error)
-            status: Final = HTTPStatus.INTERNAL_SERVER_ERROR
-            return Answer(status, problem(status), {})
+            return answer_to_defect(scope["path"], error)
 
 
 async def _send(answer: Answer, send: Send) -> None:
