@@ -176,10 +176,10 @@ class HttpRpc:
         faults = self.faults
         shown_id = request["id"] + 1 if faults.wrong_id else request["id"]
         try:
-            told: dict[str, object] = {"result": self._result(request["method"], request.get("params") or [])}
+            outcome: dict[str, object] = {"result": self._result(request["method"], request.get("params") or [])}
         except RpcProblem as problem:
-            told = {"error": {"code": problem.code, "message": problem.message}}
-        return {"jsonrpc": "2.0", "id": shown_id, **told}
+            outcome = {"error": {"code": problem.code, "message": problem.message}}
+        return {"jsonrpc": "2.0", "id": shown_id, **outcome}
 
     def _result(self, method: str, params: list[Any]) -> object:
         if method in self.faults.errors:
