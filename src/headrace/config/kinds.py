@@ -11,6 +11,9 @@ from headrace.model.redact import HIDDEN, redact, redact_url
 
 Kind: TypeAlias = Literal["text", "ws_url", "http_url", "redis_url", "database_url", "key", "file"]
 
+URLS: Final[frozenset[Kind]] = frozenset({"ws_url", "http_url", "redis_url", "database_url"})
+"""Kinds whose values may hold a password or an API key."""
+
 _URL_LENGTH_MAX: Final = 2048
 
 
