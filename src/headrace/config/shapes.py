@@ -98,6 +98,8 @@ class Shape(NamedTuple):
 
     def _item(self, given: Any, demand: Demand, parse: Callable[["Shape", Any], Any]) -> Any:
         value = parse(self, given)
+        if isinstance(value, str):
+            value = demand.complete(value)
         if isinstance(value, str) and not self.choices and not demand.accepts(value):
             raise RefusedError
         _check_limits(value, self.base, self.limits)

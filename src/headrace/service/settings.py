@@ -20,6 +20,7 @@ from headrace.market import MarketSettings
 from headrace.model.errors import ConfigError
 from headrace.orders.settings import ExecutionSettings
 from headrace.orders.store import STORES, Store
+from headrace.redis import RedisSettings
 from headrace.solana.rpc import RpcSettings
 from headrace.sources import SOURCES, Source, SourceSettings
 from headrace.sources.pools import PoolSettings
@@ -67,6 +68,7 @@ class Registers(NamedTuple):
             "rpc": RpcSettings,
             "pools": PoolSettings,
             "programs": ProgramSettings,
+            "redis": RedisSettings,
             "bus": BusSettings,
             "cache": CacheSettings,
             "inbox": InboxSettings,
