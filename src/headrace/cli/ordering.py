@@ -25,7 +25,7 @@ from headrace.sdk.dialing import dial, refusal
 
 TIMEOUT_S: Final = 15.0
 ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
-"""Most bytes of an answer. A page of 200 orders, or of 1,000 events, has less than half of this."""
+"""Maximum number of bytes of an answer. A page of 200 orders, or of 1,000 events, has less than half of this."""
 COLUMNS: Final = ("ORDER", "STATUS", "TYPE", "IN", "OUT", "PRICE", "DEX", "USER")
 
 Json = dict[str, Any]

@@ -45,7 +45,8 @@ from headrace.runtime.sinks import Sinks
 from headrace.sources import Outlet
 
 BATCH_MAX: Final = 64
-"""Most updates per iteration of the loop: about 2 ms of work, so that connections are served in between."""
+"""Maximum number of updates per iteration of the loop: about 2 ms of work, so that connections are served in
+between."""
 
 U = TypeVar("U", bound=AnyUpdate)
 

@@ -63,7 +63,10 @@ from headrace.sources.subscriptions import parse_all
 
 DRAIN_S: Final = 10.0
 FLOW_S: Final = 3.0
-"""Most seconds at the end for publishing what the source has brought; only in a flood this is too short."""
+"""Maximum time in seconds, at the end, for publishing what the source has delivered.
+
+It is too short only in a flood.
+"""
 
 ASKED_ONLY: Final = "health"
 """A topic without messages: only whether bus and cache answer matters."""

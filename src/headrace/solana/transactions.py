@@ -31,8 +31,9 @@ LOOKED_UP: Final = "lookup_0"
 """Name of the first unknown key that a lookup table adds."""
 
 DATA_MAX: Final = 10_240
-"""Most bytes of one instruction's data: the limit of a cross-program call. The transaction's size limits top-level
-data.
+"""Maximum number of bytes of one instruction's data: the limit of a cross-program call.
+
+The transaction's size limits top-level data.
 """
 
 

@@ -11,7 +11,7 @@ from headrace.sources.subscriptions import ChainSubscription
 
 _PAST_SLOTS: Final = 1_024
 _AHEAD_SLOTS: Final = 512
-"""Most slots from a node's head at which it delivers updates; any other slot is misread, or made up."""
+"""Maximum number of slots from a node's head at which it delivers updates; any other slot is misread, or made up."""
 
 
 class Losses:
@@ -86,9 +86,9 @@ class Losses:
 
 
 def _hole_of(connection: Connection, subscription: ChainSubscription, slot: int | None, head: int) -> Hole | None:
-    """Return the slot that the notification names; without one, all slots that the node may be at.
+    """Return the slot that the notification names. If it names none, return all slots that the node may be at.
 
-    None if nothing of the feed was covered yet.
+    None if the connection covered no slot of the feed yet.
     """
     head = connection.progress.head or head
     if head and slot is not None and head - _PAST_SLOTS <= slot <= head + _AHEAD_SLOTS:

@@ -37,7 +37,7 @@ class HttpFaults:
     calls_left: int | None = None
     """Number of calls to answer, where a batch counts as its calls. Later calls get 429 until this is set again."""
     no_batches: bool = False
-    """Answer a batch with one error, as nodes without batches do."""
+    """Answer a batch with one error, like nodes that don't support batches."""
     errors: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Method → JSON-RPC error."""
     results: dict[str, Any] = field(default_factory=dict)
