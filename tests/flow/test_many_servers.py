@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from headrace.adapters import Context, Register
 from headrace.bus import Bus, BusSettings
@@ -91,8 +92,8 @@ class Deployment:
             "SOLANA_RPC_URL": self.node.http_url,
             "BUS_KIND": "shared",
             "SERVER_ID": name,
-            "SERVER_BEAT_S": "0.1",
-            "SERVER_LEASE_S": "0.4",
+            "SERVER_BEAT_S": "0.5",
+            "SERVER_LEASE_S": "3",
             "INBOX_FILE": str(self._folder / f"{name}.db"),
             **more,
         }
@@ -160,12 +161,6 @@ class Running:
         """End all tasks without a word to the others."""
         self.task.cancel()
         await asyncio.wait([self.task])
-        await self.close()
-
-    async def close(self) -> None:
-        """Close what a process that ends leaves to the kernel."""
-        assert self.service.gateway is not None
-        await self.service.gateway.stop(0.0)
 
     async def get(self, path: str) -> Any:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}") as http:
@@ -180,11 +175,13 @@ class Running:
 async def deployment(folder: Path) -> AsyncIterator[Deployment]:
     async with ScriptedNode() as node, Supervisor(SystemClock()) as tasks:
         servers = Deployment(node, tasks, folder)
-        yield servers
-        for running in servers.running:
-            if not running.task.done():
-                await running.stop()
-        tasks.cancel()
+        try:
+            yield servers
+        finally:
+            for running in servers.running:
+                if not running.task.done():
+                    await running.stop()
+            tasks.cancel()
 
 
 async def test_a_follower_serves_what_the_leader_publishes_and_both_are_listed(tmp_path: Path) -> None:
@@ -195,7 +192,7 @@ async def test_a_follower_serves_what_the_leader_publishes_and_both_are_listed(t
         servers.node.advance_slot()
         sent = [servers.trade() for _ in range(5)]
         await servers.until(lambda: servers.signatures() == sent)
-        await servers.until(lambda: len(a.service.members.servers) == 2)
+        await servers.until(lambda: all(len(each.service.members.servers) == 2 for each in (a, b)))
         listed = (await b.get("/api/servers"))["servers"]
         assert [(each["server_id"], "ingest" in each["lanes"], each["self"]) for each in listed] == [
             ("a", True, False),
@@ -279,7 +276,10 @@ async def test_a_leader_whose_lease_was_taken_ends(tmp_path: Path) -> None:
         assert await SharedCluster.one.take("lane:ingest", "another", 60.0) is not None
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.wait([a.task])
-        await a.close()
+        with pytest.raises(httpx.ConnectError):
+            await a.get("/api/servers")
+        again = await servers.start("a")
+        assert "ingest" not in again.service.lanes.led
 
 
 async def with_client(servers: Deployment, server: Running) -> None:
