@@ -69,7 +69,7 @@ It is too short only in a flood.
 """
 
 ASKED_ONLY: Final = "health"
-"""A topic without messages: only whether bus and cache answer matters."""
+"""A topic without messages: only whether the cache answers matters."""
 
 PARTS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -344,7 +344,7 @@ class Service:
             history.watch(self.probes)
         add("inbox", inbox.check)
         inbox.on_trouble = self.probes.trouble("inbox")
-        add("bus", self._check_bus)
+        add("bus", self.bus.check)
         add("cache", self._check_cache)
         add("pipeline", self.pipeline.check)
         if self.bus.shared:
@@ -352,9 +352,6 @@ class Service:
         add("tasks", partial(_check_tasks, (tasks, self._lent)))
         written = files(self.config, self._registers, orders=orders is not None, inbox=not self._play)
         add("disk", Disk(written if history is None else [*written, history.file]).check)
-
-    async def _check_bus(self, *, thorough: bool) -> None:
-        await self.bus.top(ASKED_ONLY)
 
     async def _check_cache(self, *, thorough: bool) -> None:
         await self.state.snapshot(ASKED_ONLY)
