@@ -180,6 +180,7 @@ class Service:
             if self.config.section(Features).history and "ingest" in self.lanes.candidates:
                 parts = (self.config, context, self._registers, self.lanes.writers["ingest"], self._audience)
                 history = await enter_history(stack, *parts, keep=not self._play)
+            stack.push_async_callback(self._close_gateway)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
                 facts = self.pipeline.consumers if "ingest" in self.lanes.candidates else None
@@ -400,6 +401,11 @@ class Service:
         apply, admit = self.gateway.apply, self.gateway.admission.apply
         self.config.on_change(GatewaySettings, lambda _, new: apply(new))
         self.config.on_change(AdmissionSettings, lambda _, new: admit(new))
+
+    async def _close_gateway(self) -> None:
+        """Close the gateway if the tasks failed, so that clients go to another server at once."""
+        if self.gateway is not None:
+            await self.gateway.stop(0.0)
 
     def _load(self) -> Mapping[str, object]:
         """Return the counts of this server's clients, for other servers."""
