@@ -351,7 +351,9 @@ class Service:
             watch_members(self.members, self.probes)
         add("tasks", partial(_check_tasks, (tasks, self._lent)))
         written = files(self.config, self._registers, orders=orders is not None, inbox=not self._play)
-        add("disk", Disk(written if history is None else [*written, history.file]).check)
+        if history is not None and history.file is not None:
+            written = [*written, history.file]
+        add("disk", Disk(written).check)
 
     async def _check_cache(self, *, thorough: bool) -> None:
         await self.state.snapshot(ASKED_ONLY)
