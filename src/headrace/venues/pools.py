@@ -21,7 +21,7 @@ from headrace.programs.swaps import instructions
 from headrace.solana.bank import Bank, Held, shared_bank
 
 POOLS_MAX: Final = 64
-"""Most pools of one pair that are asked for a quote."""
+"""Maximum number of pools per pair that are asked for a quote."""
 
 
 class PoolVenueSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
