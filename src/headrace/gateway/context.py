@@ -8,6 +8,7 @@ from litestar.types import ControllerRouterHandler
 
 from headrace.bus import Bus, Lane, Writer
 from headrace.cache import Snapshots
+from headrace.cluster.members import Members
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
 from headrace.gateway.transports.websocket import EndpointFactory
@@ -48,6 +49,7 @@ class GatewayContext:
     - `orders`: accepts orders. None: the server accepts none.
     - `history`: answers questions about the past. None: the server answers none.
     - `auth`: checks credentials. None: no credential is needed.
+    - `members`: knows the other servers. None: this server is the only one.
     """
 
     bus: Bus
@@ -62,6 +64,7 @@ class GatewayContext:
     orders: Intake | None = None
     history: History | None = None
     auth: Authenticator | None = None
+    members: Members | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Declares as gaps what no connection delivered: slots without a cover, and unreadable messages."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Final
 
 from headrace.sources.connection import Connection, Unreadable
@@ -42,6 +43,15 @@ class Losses:
         for feed, last_slot in connection.surely(reason).items():
             coverage = self._coverage.setdefault(feed, Coverage())
             self._declare(feed, coverage.end(connection.name, last_slot))
+
+    def reached(self, connections: Iterable[Connection], head: int) -> dict[str, int]:
+        """Return what `suspend` would return now."""
+        kept = self._coverage
+        self._coverage = deepcopy(kept)
+        try:
+            return self.suspend(connections, head)
+        finally:
+            self._coverage = kept
 
     def suspend(self, connections: Iterable[Connection], head: int) -> dict[str, int]:
         """End the covers of all connections at once; return feed → the slot up to which it is covered."""
