@@ -146,12 +146,17 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     watch: Watch | msgspec.UnsetType = msgspec.UNSET
 
 
-class Leg(msgspec.Struct, frozen=True):
-    """One pool that a swap goes through, and its two mints."""
+class Leg(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One pool that a swap goes through, its two mints, and the amounts that it takes and gives.
+
+    Amounts are None where the venue does not say them.
+    """
 
     pool: str
     mint_in: str
     mint_out: str
+    amount_in: BaseUnits | None = None
+    amount_out: BaseUnits | None = None
 
 
 class Charge(msgspec.Struct, frozen=True):
@@ -165,10 +170,10 @@ class Charge(msgspec.Struct, frozen=True):
 class Quote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Offer of a venue. `amount_out` is the amount after the venue's fee of `fee_bps`.
 
-    `route` lists the pools in the order of the swap. `slot` is the slot of the chain state from which the offer was
-    computed, or None if the venue knows no slots. A quote stored by version 0.1.0 has no route. `fees` are the parts of
-    the fee, and `impact` is how much less arrives, apart from fees, than at the price before the swap; not all venues
-    say them.
+    `route` lists the pools in the order of the swap, or the pools that share the amount. `slot` is the slot of the
+    chain state from which the offer was computed, or None if the venue knows no slots. A quote stored by version 0.1.0
+    has no route. `fees` are the parts of the fee, and `impact` is how much less arrives, apart from fees, than at the
+    price before the swap; not all venues say them.
     """
 
     venue: str

@@ -41,7 +41,7 @@ from headrace.runtime.watch import watch
 from headrace.service.history import END_S, HistoryHalf, enter_history
 from headrace.service.orders import OrderHalf, enter_inbox, enter_orders, files
 from headrace.service.settings import REGISTERS, ProgramSettings, Registers
-from headrace.service.stream import Choice, OpenSource, Stream, chosen
+from headrace.service.stream import Choice, FollowedAccounts, OpenSource, Stream, chosen
 from headrace.service.updates import (
     load_programs,
     new_outlet,
@@ -230,6 +230,7 @@ class Service:
             programs=lambda: self.programs,
             resolve=self.resolve,
             generation=self._generation,
+            accounts=FollowedAccounts(self.stream, self.pipeline.consumers),
         )
 
     async def _open_bus(self, stack: contextlib.AsyncExitStack, context: Context) -> None:
