@@ -259,7 +259,7 @@ async def test_a_process_claims_the_lanes_of_its_settings_and_serves_without_the
     async with Supervisor(SystemClock()) as tasks:
         serving = tasks.start("test", "service", partial(service.run, stop))
         await service.started.wait()
-        assert sorted(service.writers) == lanes
+        assert sorted(service.lanes.led) == lanes
         source = service.health.components().get("source")
         others = source is not None and source.ready and "another process" in source.detail
         assert others == ("ingest" not in lanes)

@@ -23,7 +23,10 @@ _CODES: Final = {
     "f32": "f", "f64": "d", "u128": "QQ", "i128": "Qq",
 }  # fmt: skip
 _INLINE_MAX: Final = 48
-"""Most parts of a nested value that is read inline; a larger value gets its own function, to bound all functions."""
+"""Maximum number of parts of a nested value that is read inline.
+
+A larger value gets its own function, to bound the size of each function.
+"""
 
 
 class _UnknownIndex(dict[int, str]):

@@ -15,7 +15,7 @@ from headrace.decoders.shapes import Shape, Struct
 from headrace.decoders.tolerant import Stopped
 
 _ATTRIBUTES_MAX: Final = 29
-"""Most fields that are set as attributes of an empty object, whose `__dict__` is then the data.
+"""Maximum number of fields that are set as attributes of an empty object, whose `__dict__` is then the data.
 
 CPython lets such dicts share their keys, up to 29. Filling one takes two thirds of the time of a dict display.
 """

@@ -12,7 +12,7 @@ from headrace.decoders.logs import LoggedData, LogReading, read_logs
 from headrace.decoders.native import CALL_NOBODY, SILENT
 from headrace.decoders.registry import FoundPart, Program, Programs
 from headrace.model.events import DecodedEvent, Via
-from headrace.model.updates import UNTOLD, Instruction, LogsUpdate, TransactionUpdate
+from headrace.model.updates import UNNAMED, Instruction, LogsUpdate, TransactionUpdate
 
 __all__ = ["EVENT_TAG", "EventReading", "events_of", "instructions_of", "read_events"]
 
@@ -90,7 +90,7 @@ def read_events(update: LogsUpdate | TransactionUpdate, programs: Programs, *, f
     emitted. A self-CPI counts as an event of program P if P called it and its first account is P's event authority,
     which only P can sign for. Its `path` is that of P's instruction that called it. If a node left out `stack_height`,
     log lines show the caller. Without log lines, an earlier instruction of P under the same top-level one counts as the
-    caller, if nothing that could have called P ran in between. A caller that is UNTOLD may be P. Events in the log are
+    caller, if nothing that could have called P ran in between. A caller that is UNNAMED may be P. Events in the log are
     added only if no CPI has the same bytes. Equal events are matched one for one, so that two equal trades remain two.
     If the node cut the log, its events are `truncated`: there may have been more.
     """
@@ -152,7 +152,7 @@ def _self_calls(instructions: Sequence[Instruction], heights: Mapping[int, int],
 
 
 def _authentic(instruction: Instruction, caller: Instruction, program: Program) -> bool:
-    return caller.program_id in (program.program_id, UNTOLD) and instruction.accounts[:1] == (program.event_authority,)
+    return caller.program_id in (program.program_id, UNNAMED) and instruction.accounts[:1] == (program.event_authority,)
 
 
 UNCERTAIN: Final = Instruction(program_id="", accounts=(), data=None, path=())

@@ -13,14 +13,14 @@ from headrace.decoders.zero_copy import laid_out
 DEPTH_MAX: Final = 64
 OPEN_MAX: Final = 12
 OPEN_DEPTH_MAX: Final = 24
-"""Most named types inside one another, and most levels of nesting around them.
+"""Maximum depth of named types within each other, and maximum nesting depth around them.
 
-Types beyond that are read later, through a link, so that no chain of types exhausts the stack.
+Deeper types are read later, through a link, so that no chain of types exhausts the stack.
 """
 TYPES_MAX: Final = 4096
-"""Most named types of one IDL; each set of generic arguments counts."""
+"""Maximum number of named types in one IDL. Each set of generic arguments is a type of its own."""
 ARGUMENTS_MAX: Final = 2000
-"""Most characters of one set of generic arguments, which bounds a type that would grow without end."""
+"""Maximum number of characters of one set of generic arguments, which bounds a type that would grow without end."""
 WARNINGS_MAX: Final = 50
 
 _ALIASES: Final = {

@@ -18,10 +18,16 @@ from headrace.protocol.predicates import View
 from headrace.protocol.selection import Selection
 
 CUT_BYTES: Final = 65_536
-"""Most bytes that one group sends in a tick. A longer burst is sent in several ticks, so that clients can keep up."""
+"""Maximum number of bytes that a group sends in a tick.
+
+A longer burst takes several ticks, so that clients can keep up.
+"""
 
 PENDING_MAX: Final = 65_536
-"""Most messages that wait in a group for their tick; beyond it the next tick sends as much as necessary."""
+"""Maximum number of messages that wait in a group for their tick.
+
+Above it, the next tick sends as many as necessary.
+"""
 
 
 class Topic:

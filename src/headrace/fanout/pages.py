@@ -15,7 +15,7 @@ from headrace.protocol.session import History
 from headrace.runtime.supervise import Supervisor
 
 SNAPSHOT_PAGE_BYTES: Final = 65_536
-"""Most bytes of the frames in one page; a single longer item is sent all the same."""
+"""Maximum number of bytes of the frames in one page; a single longer item is sent all the same."""
 
 
 class Pages:
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     import asyncio
 
 HISTORY_PAGE_BYTES: Final = 524_288
-"""Most bytes of the frames in one answer; a longer page gets fewer messages."""
+"""Maximum number of bytes of the frames in one answer; a longer page gets fewer messages."""
 
 UNRECOVERABLE: Final = RequestError(ErrorCode.UNRECOVERABLE, "unrecoverable position")
 

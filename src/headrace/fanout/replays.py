@@ -23,7 +23,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 
 PUMP_BYTES: Final = 1_048_576
-"""Most bytes that one tick sends to all catching-up subscriptions together, so that they don't slow live ones."""
+"""Maximum number of bytes that a tick sends to all catching-up subscriptions, so that they don't slow live ones."""
 
 _log = structlog.get_logger("gateway")
 

@@ -9,10 +9,10 @@ from headrace.protocol.selection import KEYS_MAX, Conflate, Latest
 from headrace.runtime.clock import Clock
 
 GRAIN_S: Final = 0.01
-"""Most seconds that a window may end late. By time, no window ends early."""
+"""Maximum number of seconds that a window may end late. By time, no window ends early."""
 
 HELD_MAX: Final = 500_000
-"""Most messages that wait in all windows together, about 250 bytes each; beyond it windows end early."""
+"""Maximum number of messages that wait in all windows together, about 250 bytes each; beyond it windows end early."""
 
 V = TypeVar("V")
 

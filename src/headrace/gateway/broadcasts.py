@@ -23,7 +23,7 @@ from headrace.model.states import state_key
 
 DATA_BYTES_MAX: Final = 32_768
 DATA_DEPTH_MAX: Final = 64
-"""Most levels of nesting in the data, so that no parser of the data, here or at a client, exhausts its stack."""
+"""Maximum nesting depth of the data, so that no parser of the data, here or at a client, exhausts its stack."""
 
 USERS_MAX: Final = 1_000
 SERVERS_MAX: Final = 100

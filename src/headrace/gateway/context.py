@@ -8,6 +8,7 @@ from litestar.types import ControllerRouterHandler
 
 from headrace.bus import Bus, Lane, Writer
 from headrace.cache import Snapshots
+from headrace.cluster.members import Members
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
 from headrace.gateway.transports.websocket import EndpointFactory
@@ -44,7 +45,8 @@ class GatewayContext:
     `head` returns how far the chain is known, for heartbeats. `cache` gives snapshots; the service feeds it. `inbox`
     keeps messages to users; without an inbox users are sent nothing. `writers` publish what applications broadcast.
     `orders` takes orders; without it the server takes none. `history` answers questions about the past; without it the
-    server answers none. `auth` checks credentials; without it no credential is needed.
+    server answers none. `auth` checks credentials; without it no credential is needed. `members` knows the other
+    servers; without it this server is alone.
     """
 
     bus: Bus
@@ -59,6 +61,7 @@ class GatewayContext:
     orders: Intake | None = None
     history: History | None = None
     auth: Authenticator | None = None
+    members: Members | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

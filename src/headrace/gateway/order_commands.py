@@ -18,7 +18,7 @@ from headrace.protocol.session import OrderCommand
 from headrace.runtime.supervise import Supervisor
 
 AT_ONCE_MAX: Final = 10_000
-"""Most commands, of all connections, that may wait for the store. Each connection is also bounded by its rate."""
+"""Maximum number of commands, over all connections, that may wait for the store. A rate limits each connection too."""
 
 _log = structlog.get_logger("gateway")
 

@@ -17,7 +17,10 @@ from headrace.protocol.session import History, OwnerOnly, Subscribe
 from headrace.runtime.supervise import Supervisor
 
 AT_ONCE_MAX: Final = 1000
-"""Most checks, of all connections, that may wait for the store. Topics and rate also bound each connection."""
+"""Maximum number of checks, over all connections, that wait for the store.
+
+Topics and a rate limit each connection too.
+"""
 
 AWAY: Final = RequestError(
     ErrorCode.UNAVAILABLE, "temporarily unavailable", temporary=True, retry_after_ms=int(RETRY_AFTER_S * 1000)

@@ -49,7 +49,7 @@ class Pools:
 
 
 def pair_of_pool(program: str, name: str, values: Fields) -> tuple[str, str] | None:
-    """Return the first and the second mint of a pool account; None for an account that is no pool."""
+    """Return the first and the second mint of a pool account; None if the account is not a pool."""
     meaning = ACCOUNTS.get((program, name))
     if meaning is None or meaning.pool is None:
         return None

@@ -24,7 +24,7 @@ from headrace.programs.register import EVENTS
 INCOMPLETE: Final = "incomplete"
 UNKNOWN_POOL: Final = "unknown_pool"
 RECENT_MAX: Final = 256
-"""Most transactions whose decoded form is kept for other feeds, which deliver them shortly after the first."""
+"""Maximum number of transactions whose decoded form is kept for other feeds, which deliver them shortly afterwards."""
 
 _LOGS_ONLY: Final = Scene()
 

@@ -29,9 +29,9 @@ def has_state(topic: str) -> bool:
 def state_key(topic: str, data: Mapping[str, Any]) -> str | None:
     """Return the key of an event with these `data` on the topic: its members, joined by spaces. None without a key."""
     kind, _, name = topic.partition(":")
-    told = {"quote_mint": "", **data}
+    values = {"quote_mint": "", **data}
     if kind == "token":
-        told["mint"] = name
+        values["mint"] = name
     members = STATEFUL.get(kind, ())
-    parts = [part for member in members if isinstance(part := told.get(member), str)]
+    parts = [part for member in members if isinstance(part := values.get(member), str)]
     return " ".join(parts) if parts and len(parts) == len(members) else None

@@ -11,7 +11,7 @@ TxVersion: TypeAlias = Literal["legacy"] | int
 TxError: TypeAlias = str | dict[str, object] | None
 """The chain's own error value as JSON: None is success, else `"AccountNotFound"`, `{"InstructionError":[2,…]}`."""
 
-UNTOLD: Final = ""
+UNNAMED: Final = ""
 """Program of an executed instruction that no answer names: a simulation's answer names only the inner instructions."""
 
 

@@ -69,13 +69,13 @@ def refusal(error: InvalidStatus) -> Refused | None:
     answer = error.response
     if not is_final(answer.status_code) and not 300 <= answer.status_code < 400:
         return None
-    said = [f"HTTP {answer.reason_phrase}".strip()]
+    parts = [f"HTTP {answer.reason_phrase}".strip()]
     if answer.headers.get("Content-Type", "").startswith("application/problem+json"):
         try:
-            said.append(_problem.decode(answer.body or b"").detail[:DETAIL_LENGTH_MAX])
+            parts.append(_problem.decode(answer.body or b"").detail[:DETAIL_LENGTH_MAX])
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             pass  # without a readable body, only the status is reported
-    return Refused(answer.status_code, ": ".join(filter(None, said)))
+    return Refused(answer.status_code, ": ".join(filter(None, parts)))
 
 
 def checked(url: str, tls: ssl.SSLContext | None) -> str:

@@ -18,7 +18,7 @@ from headrace.sdk.incoming import Frame, Unreadable
 from headrace.sdk.values import Head, OrderAnswer, OrderRefused, Page, Refused
 
 ASKED_AT_ONCE: Final = 8
-"""Most commands that may wait for their answers; well below the rate that servers allow."""
+"""Maximum number of commands that may wait for their answers; well below the rate that servers allow."""
 
 SILENCE_S: Final = 33.0
 """Longest silence in seconds before the welcome arrives; the welcome says how often heartbeats come."""

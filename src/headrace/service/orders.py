@@ -74,8 +74,10 @@ class OrderHalf:
 
     async def _check_venues(self, *, thorough: bool) -> None:
         """Raise TransientError if no venue gives quotes."""
-        said = await asyncio.gather(*[venue.check(thorough=thorough) for venue in self.venues], return_exceptions=True)
-        if all(isinstance(each, Exception) for each in said):
+        results = await asyncio.gather(
+            *[venue.check(thorough=thorough) for venue in self.venues], return_exceptions=True
+        )
+        if all(isinstance(each, Exception) for each in results):
             raise TransientError("no venue gives quotes")
 
     async def _check_orders(self, tasks: Supervisor, *, thorough: bool) -> None:

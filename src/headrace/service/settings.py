@@ -10,6 +10,7 @@ from headrace.adapters import Register
 from headrace.bus import BUSES, Bus, BusSettings
 from headrace.cache import CACHES, Cache, CacheSettings
 from headrace.chains import CHAINS, Chain
+from headrace.cluster import CLUSTERS, Cluster, ClusterSettings
 from headrace.config import CORE_SECTIONS, Config, Setting
 from headrace.cores import AUTO
 from headrace.gateway.auth.settings import AuthSettings
@@ -20,6 +21,7 @@ from headrace.market import MarketSettings
 from headrace.model.errors import ConfigError
 from headrace.orders.settings import ExecutionSettings
 from headrace.orders.store import STORES, Store
+from headrace.redis import RedisSettings
 from headrace.solana.rpc import RpcSettings
 from headrace.sources import SOURCES, Source, SourceSettings
 from headrace.sources.pools import PoolSettings
@@ -53,6 +55,7 @@ class Registers(NamedTuple):
     stores: Register[Store] = STORES
     inboxes: Register[Inbox] = INBOXES
     histories: Register[History] = HISTORIES
+    clusters: Register[Cluster] = CLUSTERS
 
     def sections(self) -> dict[str, type[msgspec.Struct]]:
         """Return all sections of the settings, those of the adapters last."""
@@ -67,7 +70,9 @@ class Registers(NamedTuple):
             "rpc": RpcSettings,
             "pools": PoolSettings,
             "programs": ProgramSettings,
+            "redis": RedisSettings,
             "bus": BusSettings,
+            "cluster": ClusterSettings,
             "cache": CacheSettings,
             "inbox": InboxSettings,
             "history": HistorySettings,
@@ -121,7 +126,8 @@ class Registers(NamedTuple):
                     check_packages()
 
     def _all(self) -> Iterator[Register[Any]]:
-        yield from (self.buses, self.caches, self.chains, self.venues, self.stores, self.inboxes, self.histories)
+        yield from (self.buses, self.clusters, self.caches, self.chains, self.venues)
+        yield from (self.stores, self.inboxes, self.histories)
 
     def _chosen(self, config: Config) -> Iterator[tuple[Register[Any], str, tuple[str, ...]]]:
         """Yield each register with the setting that names its adapters, and the names."""

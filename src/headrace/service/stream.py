@@ -89,6 +89,16 @@ class Stream:
         """Return what each live connection covers of a followed account."""
         return [cover for source in self._sources for cover in source.covers(key)]
 
+    @property
+    def covered(self) -> dict[str, dict[str, int]]:
+        """Source → feed → the slot up to which everything was delivered or declared, as far as it is known now."""
+        return {name: dict(covered) for each in self._sources for name, covered in [each.covered] if covered}
+
+    def resume(self, covered: Mapping[str, Mapping[str, int]]) -> None:
+        """Continue where the sources of another process stopped, as `covered` of that process said."""
+        for source in self._sources:
+            source.resumed = covered
+
     async def end(self) -> None:
         """End the running sources; return once all have ended."""
         self._on = False
@@ -118,9 +128,17 @@ class _Switched:
         self._accounts: tuple[str, ...] = ()
         self._covered: Mapping[str, int] = NOTHING_COVERED
         """Feed → the slot up to which earlier sources delivered or declared everything."""
+        self.resumed: Mapping[str, Mapping[str, int]] = {}
+        """Source → feed → the slot up to which another process covered it."""
+        self._name = ""
         self._source: Source | None = None
         self._running: asyncio.Task[object] | None = None
         self._forget: Callable[[str], None] = lambda _: None
+
+    @property
+    def covered(self) -> tuple[str, Mapping[str, int]]:
+        """The name of the source, and feed → the slot up to which it and earlier sources covered the feed."""
+        return self._name, self._covered if self._source is None else self._source.covered
 
     def start(self, tasks: Supervisor, context: Context, outlet: Outlet) -> None:
         self._forget = context.health.forget
@@ -131,10 +149,10 @@ class _Switched:
         if running is not None:
             running.cancel()
             await asyncio.wait([running])
-        source, self._source = self._source, None
+        source = self._source
         if source is not None:
+            self._covered, self._source = source.covered, None
             self._forget(f"source:{source.name}")
-            self._covered = source.covered
 
     def subscribe(self, _old: NodeSourceSettings, new: NodeSourceSettings) -> None:
         """Change the subscriptions of the running source. Raises ConfigError as `Source.update_subscriptions` does."""
@@ -167,9 +185,10 @@ class _Switched:
     async def _run(self, context: Context, outlet: Outlet) -> None:
         health = context.health
         self._source = source = await self.choice.open(context)
+        self._name, name = source.name, f"source:{source.name}"
+        self._covered = self._covered or self.resumed.get(source.name, NOTHING_COVERED)
         if self._accounts and (settings := self.settings) is not None:
             self.subscribe(settings, settings)
-        name = f"source:{source.name}"
         if name not in health.components():
             health.report(name, ready=True, detail="running")
         ending = await source.run(outlet, self._covered)

@@ -9,7 +9,7 @@ from headrace.model.errors import BadInputError
 from headrace.model.keys import b58decode, b58encode
 
 BASE58_BYTES_MAX: Final = 10_240
-"""Most bytes in base58: an instruction's data. For accounts, nodes refuse base58 above 128 bytes."""
+"""Maximum number of bytes in base58: an instruction's data. For accounts, nodes refuse base58 above 128 bytes."""
 
 _SIGNATURE_SIZE: Final = 64
 _NO_SIGNATURE: Final = "1" * _SIGNATURE_SIZE

@@ -12,7 +12,7 @@ from headrace.solana.rpc_json import U64, KeyText, SignatureText, check_keys, sh
 from headrace.solana.transactions import transaction_from_rpc
 
 ACCOUNT_MAX: int = 10 * 1024 * 1024
-"""Most bytes of an account's data (10 MiB)."""
+"""Maximum number of bytes of an account's data (10 MiB)."""
 
 
 class _Context(msgspec.Struct):

@@ -26,27 +26,28 @@ OTHER_ANSWER: Final = "rpc_other_answer"
 """Reason of a BadInputError for a result of the right type that does not match the request."""
 
 ENVELOPE_BYTES: Final = 65_536
-"""Most bytes around a result, including errors with the logs of a simulation."""
+"""Maximum size in bytes of a response apart from its result: the JSON-RPC envelope, or an error with simulation
+logs."""
 SLOT_BYTES: Final = 24
-"""Most bytes of a slot: digits of a u64, a comma and blanks."""
+"""Maximum number of bytes of a slot: digits of a u64, a comma and blanks."""
 TRANSACTION_BYTES: Final = 2 * 1024 * 1024
-"""Most bytes of a transaction.
+"""Maximum number of bytes of a transaction.
 
 The runtime allows about 1.3 MB: 64 instructions in the trace with 10 KiB of data each, in base58; 256 keys, each with a
 coin balance before and after; 10 kB of logs, of which every byte may be written as `\\u0000`.
 """
 LISTING_BYTES: Final = 8 * 1024 * 1024
-"""Most bytes of a page of signatures.
+"""Maximum number of bytes of a page of signatures.
 
 A line has 250 bytes, or up to 24 kB with an escaped memo that fills its transaction. If a page is longer, it is
 requested again as smaller pages.
 """
 BLOCK_SIGNATURES_MAX: Final = 100_000
-"""Most signatures of one block. Its 100 million compute units allow fewer transfers, at 1,470 units each."""
+"""Maximum number of signatures in a block: its 100 million compute units allow fewer transfers, at 1,470 units each."""
 SIGNATURE_BYTES: Final = 96
-"""Most bytes of a signature in base58 with quotes, a comma and blanks."""
+"""Maximum number of bytes of a signature in base58 with quotes, a comma and blanks."""
 ACCOUNT_BYTES: Final = 1_024
-"""Most bytes of an account without its data. Base64 makes the data a third longer."""
+"""Maximum number of bytes of an account without its data. Base64 makes the data a third longer."""
 
 
 class SignatureInfo(msgspec.Struct, frozen=True, gc=False):

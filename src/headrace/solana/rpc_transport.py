@@ -28,7 +28,7 @@ _REST_S_MAX: Final = 60.0
 _ERROR_TEXT_MAX: Final = 300
 
 ANSWER_BYTES_MAX: Final = 2 * 1024 * 1024
-"""Most bytes of an answer, for calls without a limit of their own."""
+"""Maximum number of bytes of an answer, for calls without a limit of their own."""
 
 
 class RpcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,7 +9,7 @@ from headrace.model.keys import key_text
 from headrace.model.updates import TxVersion
 
 SIZE_MAX: Final = 4096
-"""Most bytes of a v1 transaction (SIMD-0385); older versions have at most 1,232."""
+"""Maximum number of bytes of a v1 transaction (SIMD-0385); older versions have at most 1,232."""
 
 _VERSIONED: Final = 0x80
 _V1_CONFIG_KNOWN: Final = 0b11111

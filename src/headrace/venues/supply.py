@@ -10,7 +10,7 @@ from headrace.programs.quoting import Account, Clock, Market, NoQuoteError
 from headrace.solana.bank import Bank, Held
 
 POOLS_MAX: Final = 64
-"""Most pools of one pair that are asked for a quote."""
+"""Maximum number of pools per pair that are asked for a quote."""
 
 
 class PoolState(NamedTuple):

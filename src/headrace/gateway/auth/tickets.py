@@ -11,7 +11,7 @@ from headrace.protocol.codes import ErrorCode
 from headrace.runtime.clock import Clock
 
 PER_SUBJECT_MAX: Final = 32
-"""Most unused tickets of one user, so that no user can take all tickets."""
+"""Maximum number of unused tickets of one user, so that no user can take all tickets."""
 
 _LENGTH_MAX: Final = 128
 

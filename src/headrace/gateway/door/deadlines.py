@@ -1,4 +1,4 @@
-"""Deadlines of one length for many keys, and alarms at any time for each key. Pure."""
+"""Timeouts of one fixed duration for many keys, and alarms at arbitrary times for each key. Pure."""
 
 import math
 from collections import OrderedDict

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from headrace.gateway.transports.websocket import Connection
 
 READ_AHEAD: Final = 65_536
-"""Most bytes of later requests that are buffered while a request is answered; beyond it reading stops."""
+"""Maximum number of bytes of later requests that are buffered while a request is answered; beyond it reading stops."""
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}

@@ -17,7 +17,10 @@ from headrace.protocol.frames import frame_header
 from headrace.protocol.session import TokenBucket
 
 FRAMES_PER_S: Final = 1000
-"""Most WebSocket frames of any kind from one client per second, and at once; more if its command limit is higher."""
+"""Maximum rate of WebSocket frames of any kind from one client, and maximum burst.
+
+It is higher if the client's command limit is.
+"""
 
 
 _NO_STATUS: Final = 1005

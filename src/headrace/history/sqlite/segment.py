@@ -27,7 +27,7 @@ from headrace.model.facts import Origin, Proof, Traded
 KEYS_MAX: Final = 100_000
 CANDLES_MAX: Final = 20_000
 EVENTS_MAX: Final = 50_000
-"""Most keys, candles and events that are kept in memory; events are those of the most recently written slots."""
+"""Maximum number of keys, candles and events kept in memory. Events are those of the most recently written slots."""
 
 _INSERT: Final = f"insert or replace into trades values ({','.join('?' * 14)})"
 _MINUTE: Final = """insert into minutes values (?1, ?2, ?2) on conflict (minute) do update

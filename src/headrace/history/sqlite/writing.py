@@ -28,7 +28,7 @@ SEGMENT_BYTES: Final = 128 * 1024 * 1024
 SEGMENTS_OPEN: Final = 4
 TOKENS_MAX: Final = 500_000
 GAPS_MAX: Final = 100_000
-"""Most tokens and most gaps that are kept; they are in the main file. The oldest are deleted first."""
+"""Maximum numbers of tokens and of gaps that are kept. They are in the main file; the oldest are deleted first."""
 
 _SLOT: Final = """insert into slots values (?1, ?2, ?3, ?4) on conflict (slot) do update set
     status = excluded.status, parent = coalesce(excluded.parent, parent), reason = excluded.reason

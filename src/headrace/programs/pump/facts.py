@@ -1,4 +1,4 @@
-"""Trades and new coins of pump.fun's curves. Curves are no pools: their events name the mint."""
+"""Trades and new coins of pump.fun's curves. Curves are not pools: their events name the mint."""
 
 from collections.abc import Iterable
 from typing import Final
