@@ -45,7 +45,7 @@ from headrace.service.orders import OrderHalf, enter_inbox, enter_orders, files
 from headrace.service.settings import REGISTERS, ProgramSettings, Registers
 from headrace.service.shared import Lanes, events_of_late, new_members, server_id_of
 from headrace.service.shared import watch as watch_members
-from headrace.service.stream import Choice, OpenSource, Stream, chosen
+from headrace.service.stream import Choice, FollowedAccounts, OpenSource, Stream, chosen
 from headrace.service.updates import (
     load_programs,
     new_outlet,
@@ -306,6 +306,7 @@ class Service:
             programs=lambda: self.programs,
             resolve=self.resolve,
             generation=self._generation,
+            accounts=FollowedAccounts(self.stream, self.pipeline.consumers),
         )
 
     async def _open_bus(self, stack: contextlib.AsyncExitStack, context: Context) -> None:
