@@ -183,6 +183,11 @@ def parser() -> Parser:
     _add_settings(config, serves=True)
     config.add_argument("--json", action="store_true", help="one JSON object: settings and warnings")
 
+    migrate = _command(
+        commands, "migrate", "commands:migrate", "bring the databases of orders, inboxes and history up to date"
+    )
+    _add_settings(migrate, serves=True)
+
     bench = _command(commands, "bench", "commands:bench", f"measure this machine: {', '.join(BENCHES)}")
     bench.add_argument("what", choices=BENCHES, help="what to measure")
     bench.add_argument("rest", nargs=argparse.REMAINDER, help="options of that measurement (try --help)")

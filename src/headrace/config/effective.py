@@ -7,9 +7,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from headrace.config.fields import fields_of, keys_of
+from headrace.config.fields import fields_of, keys_of, names_of_files
 from headrace.config.inputs import Inputs, Origin, read_inputs
 from headrace.config.resolve import build, resolve
+from headrace.config.secret_files import read_secret_files
 from headrace.model.errors import ConfigError, HeadraceError
 from headrace.model.redact import redact
 
@@ -68,7 +69,7 @@ class Config:
         self._settings, misfits = ({}, []) if resolved.errors else build(self._sections, resolved.values)
         if errors := (*resolved.errors, *misfits):
             raise WrongSettings(errors)
-        self._files, self._values = inputs.files, resolved.values
+        self._files, self._values, self._secret_files = inputs.files, resolved.values, inputs.secret_files
         self.origins: dict[str, Origin] = resolved.origins
         self.warnings: tuple[str, ...] = resolved.warnings
 
@@ -78,7 +79,7 @@ class Config:
     @property
     def paths(self) -> tuple[Path, ...]:
         """The files from which the settings are read, for `watch`; they need not exist."""
-        return tuple(path for path in (self._dotenv, self._toml) if path is not None)
+        return (*(path for path in (self._dotenv, self._toml) if path is not None), *self._secret_files)
 
     def section(self, struct: type[S]) -> S:
         """Return the current settings of one section. Raises KeyError for a type that is not a section."""
@@ -128,7 +129,8 @@ class Config:
 
     def read(self) -> Inputs:
         """Read environment and files again, without checking the values. Blocks on files; may run in a thread."""
-        return read_inputs(self._env, self._dotenv, self._toml, self._sections)
+        inputs = read_inputs(self._env, self._dotenv, self._toml, self._sections)
+        return read_secret_files(inputs, names_of_files(self._fields.values()))
 
     def reload(self, inputs: Inputs | None = None) -> Change:
         """Put `inputs` (default: read now) in force. With an error anywhere, all settings stay as they were.

@@ -38,7 +38,10 @@ class Given(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """All values given. The keys of `toml` are `section.field`. `errors` lists everything that could not be read."""
+    """All values given. The keys of `toml` are `section.field`. `errors` lists everything that could not be read.
+
+    `files` are those that exist of `.env` and `headrace.toml`, `secret_files` those that variables name.
+    """
 
     environment: dict[str, Given]
     dotenv: dict[str, Given]
@@ -46,6 +49,7 @@ class Inputs(NamedTuple):
     files: frozenset[Path]
     errors: tuple[ConfigError, ...]
     warnings: tuple[str, ...]
+    secret_files: tuple[Path, ...] = ()
 
 
 def read_inputs(env: Mapping[str, str], dotenv: Path | None, toml: Path | None, nested: Collection[str] = ()) -> Inputs:
@@ -60,7 +64,7 @@ def read_inputs(env: Mapping[str, str], dotenv: Path | None, toml: Path | None, 
     texts: dict[Path, str] = {}
     for path in (dotenv, toml):
         try:
-            if path is not None and (text := _text(path)) is not None:
+            if path is not None and (text := read_text(path, path.name)) is not None:
                 texts[path] = text
         except ConfigError as error:
             errors.append(error)
@@ -69,28 +73,28 @@ def read_inputs(env: Mapping[str, str], dotenv: Path | None, toml: Path | None, 
     return Inputs(environment, dotenv_given, toml_given, frozenset(texts), tuple(errors), tuple(warnings))
 
 
-def _text(path: Path) -> str | None:
-    """Return the file's text, or None without a file.
+def read_text(path: Path, key: str) -> str | None:
+    """Return the file's text, or None without a file. Blocks.
 
-    Raises ConfigError if it is too large, unreadable or not UTF-8.
+    Raises ConfigError of `key` if the file is too large, unreadable or not UTF-8.
     """
     expected = f"a readable UTF-8 text file of at most {FILE_BYTES_MAX} bytes"
     try:
         if path.exists() and not path.is_file():
-            raise ConfigError(path.name, "something that is not a file", expected)
+            raise ConfigError(key, "something that is not a file", expected)
         with path.open("rb") as file:
             raw = file.read(FILE_BYTES_MAX + 1)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise ConfigError(path.name, error.strerror or "an unreadable file", expected) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ConfigError(key, getattr(error, "strerror", None) or "an unreadable file", expected) from None
     if len(raw) > FILE_BYTES_MAX:
-        raise ConfigError(path.name, "a larger file", expected)
+        raise ConfigError(key, "a larger file", expected)
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-    raise ConfigError(path.name, f"bytes that are not UTF-8 on line {line}", expected)
+    raise ConfigError(key, f"bytes that are not UTF-8 on line {line}", expected)
 
 
 def _parse_dotenv(name: str, text: str, errors: list[ConfigError], warnings: list[str]) -> dict[str, Given]:

@@ -11,6 +11,9 @@ from headrace.model.redact import HIDDEN, redact, redact_url
 
 Kind: TypeAlias = Literal["text", "ws_url", "http_url", "redis_url", "database_url", "key", "file"]
 
+URLS: Final[frozenset[Kind]] = frozenset({"ws_url", "http_url", "redis_url", "database_url"})
+"""Kinds whose values may hold a password or an API key."""
+
 _URL_LENGTH_MAX: Final = 2048
 _HOST_AND_PORT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}:[0-9]{1,5}")
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from headrace.config.fields import Field, keys_of
+from headrace.config.fields import Field, keys_of, names_of_files
 from headrace.config.inputs import Given, Inputs, Origin
 from headrace.config.shapes import RefusedError
 from headrace.model.errors import ConfigError
@@ -99,14 +99,14 @@ def _variable(given: Given) -> str:
 
 def _unknown_names(fields: Mapping[str, Field], inputs: Inputs) -> Iterable[ConfigError]:
     """Yield an error for each name that no setting has, in the files and, with our prefix, in the environment."""
-    known = {name for field in fields.values() for name in field.setting.env}
+    known = _known_names(fields)
     own = [
-        given
+        (name, given)
         for name, given in inputs.environment.items()
         if name.startswith(OWN_PREFIX) and name not in _OF_CLIENTS and not _is_service_link(name, given.value)
     ]
-    for given in (*inputs.dotenv.values(), *own):
-        if (name := _variable(given)) not in known:
+    for name, given in (*inputs.dotenv.items(), *own):
+        if name not in known:
             hint = _nearest(name, known) or _nearest(name.removeprefix(OWN_PREFIX), known)
             yield _unknown(name, given, hint)
     sections = {field.section for field in fields.values()}
@@ -118,6 +118,10 @@ def _unknown_names(fields: Mapping[str, Field], inputs: Inputs) -> Iterable[Conf
             yield _unknown(key, given, _nearest_section(name, section, fields))
         else:
             yield _unknown(key, given, _nearest_key(name, key, fields))
+
+
+def _known_names(fields: Mapping[str, Field]) -> set[str]:
+    return {name for field in fields.values() for name in field.setting.env} | {*names_of_files(fields.values())}
 
 
 def _is_service_link(name: str, value: str) -> bool:
@@ -159,7 +163,7 @@ def _anywhere(fits: Callable[[Field], bool], fields: Mapping[str, Field]) -> str
 
 def _near_misses(fields: Mapping[str, Field], environment: Mapping[str, Given]) -> Iterable[str]:
     """Yield a warning for each variable whose name is almost a setting's. No error: the environment is shared."""
-    known = {name for field in fields.values() for name in field.setting.env}
+    known = _known_names(fields)
     for name in sorted(environment):
         if name in known or name.startswith(OWN_PREFIX):
             continue

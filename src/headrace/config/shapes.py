@@ -175,11 +175,11 @@ def _range(limits: tuple[msgspec.Meta, ...]) -> str:
     words = [f"at least {ge}"] if ge is not None else [f"above {gt}"] if gt is not None else []
     words += [f"at most {le}"] if le is not None else [f"below {lt}"] if lt is not None else []
     if ge is not None and le is not None:
-        said = f" from {ge} to {le}"
+        text = f" from {ge} to {le}"
     else:
-        said = " and ".join(words)
-        said = f" of {said}" if said.startswith("at ") else f" {said}".rstrip()
-    return said + (f", a multiple of {step}" if step is not None else "")
+        text = " and ".join(words)
+        text = f" of {text}" if text.startswith("at ") else f" {text}".rstrip()
+    return text + (f", a multiple of {step}" if step is not None else "")
 
 
 def _length(limits: tuple[msgspec.Meta, ...], unit: str) -> str:

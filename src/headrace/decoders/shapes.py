@@ -14,14 +14,14 @@ SIZES: Final = {
 """Bytes of each scalar. All are little-endian; integers wider than 32 bits are strings in JSON."""
 
 SIZE_MAX: Final = 10_485_760
-"""Most bytes of a fixed layout: the size of the largest account that Solana allows."""
+"""Maximum number of bytes of a fixed layout: the size of the largest account that Solana allows."""
 
 PREFIXES: Final = frozenset({"u8", "u16", "u32", "u64"})
 """Scalars that a count, a length or a tag can be."""
 
 CELLS_MAX: Final = 200_000
 DEPTH_MAX: Final = 18
-"""Most levels of nesting: generated code nests at most one loop per level, and CPython allows 20."""
+"""Maximum number of levels of nesting: generated code nests at most one loop per level, and CPython allows 20."""
 
 LINK_DEPTH: Final = 14
 """Level of nesting from which a type of varying size is read through a Link, so that no layout reaches DEPTH_MAX."""

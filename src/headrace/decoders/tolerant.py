@@ -15,7 +15,7 @@ from headrace.decoders.shapes import Shape, Struct
 from headrace.model.keys import key_text
 
 VALUE_DEPTH_MAX: Final = 200
-"""Most levels of nested values; deeper values are not read. Python allows about 1,000 nested calls."""
+"""Maximum number of levels of nested values; deeper values are not read. Python allows about 1,000 nested calls."""
 
 
 class Stopped(Exception):  # noqa: N818 - control flow of this file and of the code that `codegen` writes

@@ -18,7 +18,7 @@ R = TypeVar("R")
 Row: TypeAlias = Sequence[Any]
 
 OLD_PER_TIDY: Final = 10_000
-"""Most messages deleted in one transaction, so that the transaction stays short."""
+"""Maximum number of messages deleted in one transaction, so that the transaction stays short."""
 
 
 class Statement(NamedTuple):

@@ -4,7 +4,7 @@ import gc
 from typing import Final
 
 YOUNG_MAX: Final = 2_000
-"""Most new containers that are not yet freed before the collector runs; Python's own default is 700."""
+"""Maximum number of new containers not yet freed before the collector runs; Python's own default is 700."""
 
 YOUNG_RUNS: Final = 250
 """Runs over new containers for each run over the containers that survived; Python's own default is 10."""

@@ -83,14 +83,14 @@ class Probes:
             return
         del self._open[part]
         try:
-            said = asked.result()
+            answer = asked.result()
         except HeadraceError as error:
             self._report(part, ready=False, detail=str(error), required=required)
         except Exception as error:  # noqa: BLE001  (a defect in one check must not stop the other checks)
             _log.exception("part_broken", part=part, error=repr(error))
             self._report(part, ready=False, detail="broken: part_broken in the log", required=required)
         else:
-            self._report(part, ready=True, detail=said if isinstance(said, str) else "", required=required)
+            self._report(part, ready=True, detail=answer if isinstance(answer, str) else "", required=required)
 
     def _failed(self, part: str, error: HeadraceError) -> None:
         if part in self._checks:

@@ -9,13 +9,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
 import structlog
 
 from headrace.adapters import Context
-from headrace.bus import Bus, BusSettings, Lane, Writer
-from headrace.bus.lanes import claim_lanes
+from headrace.bus import Bus, BusSettings, Writer
 from headrace.cache import Cache, CacheSettings, Snapshots
 from headrace.cache.feed import CacheFeed
+from headrace.cluster import ClusterSettings
+from headrace.cluster.members import Members
 from headrace.config import Config, CoreSettings, Features
 from headrace.cores import open_core
 from headrace.gateway.auth.authenticator import Authenticator
@@ -41,7 +43,9 @@ from headrace.runtime.watch import watch
 from headrace.service.history import END_S, HistoryHalf, enter_history
 from headrace.service.orders import OrderHalf, enter_inbox, enter_orders, files
 from headrace.service.settings import REGISTERS, ProgramSettings, Registers
-from headrace.service.stream import Choice, OpenSource, Stream, chosen
+from headrace.service.shared import Lanes, events_of_late, new_members, server_id_of
+from headrace.service.shared import watch as watch_members
+from headrace.service.stream import Choice, FollowedAccounts, OpenSource, Stream, chosen
 from headrace.service.updates import (
     load_programs,
     new_outlet,
@@ -59,7 +63,10 @@ from headrace.sources.subscriptions import parse_all
 
 DRAIN_S: Final = 10.0
 FLOW_S: Final = 3.0
-"""Most seconds at the end for publishing what the source has brought; only in a flood this is too short."""
+"""Maximum time in seconds, at the end, for publishing what the source has delivered.
+
+It is too short only in a flood.
+"""
 
 ASKED_ONLY: Final = "health"
 """A topic without messages: only whether the cache answers matters."""
@@ -80,6 +87,7 @@ PARTS: Final[Mapping[str, str]] = MappingProxyType(
         "recorder": "recording",
         "health": "tasks",
         "history": "history",
+        "cluster": "tasks",
     }
 )
 """Owner of tasks → the part on the health board that is not ready if they fail. Every owner must be listed."""
@@ -122,7 +130,8 @@ class Service:
         self.bus: Bus
         self.cache: Cache
         self.state: Snapshots
-        self.writers: Mapping[Lane, Writer] = {}
+        self.lanes: Lanes
+        self.members: Members
         """Open while the process runs.
 
         Each lane of the bus has one writer: if another process claims a lane, this process loses it (FencedError), so
@@ -149,6 +158,10 @@ class Service:
         self.stream = Stream(config, [Choice(source)] if source is not None else chosen(config, registers))
         self._record = record or (Path(name) if (name := config.section(RecorderSettings).file) else None)
         self._outlet: Outlet = new_outlet("ingest")
+        self._reached: Mapping[str, Mapping[str, int]] = {}
+        self._asked: Mapping[str, Mapping[str, int]] = {}
+        self._asked_at = 0
+        self._intake: Outlet | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`. Then the sources end first, their updates are delivered, and the gateway ends last."""
@@ -164,13 +177,14 @@ class Service:
                 orders = await enter_orders(stack, self.config, context, self._registers)
             inbox = await enter_inbox(stack, self.config, context, self._registers, keep=not self._play)
             history = None
-            if self.config.section(Features).history and (writer := self.writers.get("ingest")) is not None:
-                parts = (self.config, context, self._registers, writer, self._audience)
+            if self.config.section(Features).history and "ingest" in self.lanes.candidates:
+                parts = (self.config, context, self._registers, self.lanes.writers["ingest"], self._audience)
                 history = await enter_history(stack, *parts, keep=not self._play)
+            stack.push_async_callback(self._close_gateway)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
-                facts = self.pipeline.consumers if "ingest" in self.writers else None
-                orders.start(tasks, self.metrics, facts, self.writers.get("orders"), self._newest_slot)
+                facts = self.pipeline.consumers if "ingest" in self.lanes.candidates else None
+                orders.start(tasks, self.metrics, facts, self.lanes.writers.get("orders"), self._newest_slot)
             if isinstance(self.state, CacheFeed):
                 tasks.start("cache", "feed", self.state.run)
             self._watch_parts(tasks, orders, inbox, history)
@@ -181,6 +195,9 @@ class Service:
                 _log.info("orders_on", **orders.kept)
             background = [tasks.start("config", "watch", self._follow_config)]
             end_updates = self._start_updates(tasks, context)
+            if self.lanes.bus.shared:
+                await self.members.beat()
+                background.append(tasks.start("cluster", "beat", self.members.run))
             await self.probes.ask_all()
             background.append(tasks.start("health", "probes", self.probes.run))
             self.started.set()
@@ -188,6 +205,9 @@ class Service:
             for task in background:
                 task.cancel()
             await end_updates()
+            await self.lanes.release()
+            if self.lanes.bus.shared:
+                await self.members.leave()
             if end_history is not None:
                 await asyncio.wait([end_history()], timeout=END_S)
             if self.gateway is not None:
@@ -196,13 +216,47 @@ class Service:
 
     def _start_updates(self, tasks: Supervisor, context: Context) -> Callable[[], Awaitable[None]]:
         """Start the flow of updates, if this process publishes them; return a function that ends the flow in order."""
-        writer = self.writers.get("ingest")
-        if writer is None:
+        if "ingest" not in self.lanes.candidates:
             self.health.report("source", ready=True, detail="another process publishes updates", required=False)
             self.config.on_change(Features, _refuse_stream)
+            self.lanes.start(tasks, {}, bytes)
             return _end_nothing
+        if self.lanes.bus.shared:
+            self.health.report("source", ready=True, detail="another server publishes updates", required=False)
+            self.config.on_change(Features, _refuse_to_stop)
+        ends: list[Callable[[], Awaitable[None]]] = []
+
+        begun: list[asyncio.Task[object]] = []
+
+        def begin(writer: Writer, note: bytes) -> None:
+            work = partial(self._begin_updates, tasks, context, writer, note, ends)
+            begun.append(tasks.start("ingest", "begin", work))
+
+        self.lanes.start(tasks, {"ingest": begin}, self._checkpoint)
+
+        async def end() -> None:
+            if begun:
+                await asyncio.wait(begun)
+            for each in ends:
+                await each()
+
+        return end
+
+    async def _begin_updates(
+        self,
+        tasks: Supervisor,
+        context: Context,
+        writer: Writer,
+        note: bytes,
+        ends: list[Callable[[], Awaitable[None]]],
+    ) -> None:
+        """Publish updates from now on; after another server, from where that server stopped."""
+        if self.lanes.bus.shared:
+            self.stream.resume(read_note(note))
+            self.pipeline.known = await events_of_late(self.bus, self.clock)
         flow = tasks.start("ingest", "pipeline", partial(self.pipeline.run, self._outlet, writer))
-        intake, recording = self._tap(tasks)
+        self._intake, recording = self._tap(tasks)
+        intake = self._intake
         lookup = self._look_up_pools(tasks, intake)
         switch = tasks.start("source", "switch", partial(self.stream.follow, tasks, context, intake))
 
@@ -215,7 +269,29 @@ class Service:
             if len(self._outlet) or len(intake):
                 _log.warning("updates_left_out", updates=len(self._outlet) + (len(intake) if recording else 0))
 
-        return end
+        ends.append(end)
+
+    def _checkpoint(self) -> bytes:
+        """Return how far updates are published, for the server that publishes them after this one."""
+        outlets = {self._outlet, self._outlet if self._intake is None else self._intake}
+        pipeline, waiting = self.pipeline, sum(len(each) for each in outlets)
+        if pipeline.published >= self._asked_at:  # all that the sources had brought by then is published
+            self._reached = self._asked
+            self._asked, self._asked_at = self._covered(), pipeline.taken + waiting
+        if pipeline.published == pipeline.taken and not waiting:
+            self._reached = self._covered()
+        return msgspec.json.encode(self._reached)
+
+    def _covered(self) -> Mapping[str, Mapping[str, int]]:
+        """Return source → feed → the slot up to which everything is delivered or declared, and confirmed.
+
+        What is not confirmed is read again by the next leader, which can't know otherwise whether a fork takes it back.
+        """
+        confirmed = self.pipeline.head["confirmed"]
+        return {
+            source: {feed: slot if confirmed is None else min(slot, confirmed) for feed, slot in feeds.items()}
+            for source, feeds in self.stream.covered.items()
+        }
 
     async def _lend(self, stack: contextlib.AsyncExitStack) -> Context:
         """Return what adapters may use; tasks that they leave behind are cancelled once all adapters are closed."""
@@ -230,21 +306,30 @@ class Service:
             programs=lambda: self.programs,
             resolve=self.resolve,
             generation=self._generation,
+            accounts=FollowedAccounts(self.stream, self.pipeline.consumers),
         )
 
     async def _open_bus(self, stack: contextlib.AsyncExitStack, context: Context) -> None:
         """Open the bus and the cache that the settings name, and become the writer of this process's lanes.
 
-        The cache holds the state of updates, so its writer is the process that publishes updates.
+        The cache holds the state of updates: of those that this process publishes, or that it gets from a shared bus.
         """
         config, registers = self.config, self._registers
         self.bus = await registers.buses.open(config.section(BusSettings).kind, config, context, key="bus.kind")
         stack.push_async_callback(self.bus.close)
         self.cache = await registers.caches.open(config.section(CacheSettings).kind, config, context, key="cache.kind")
         stack.push_async_callback(self.cache.close)
-        lanes, stream = config.section(BusSettings).lanes, config.section(Features).stream or self._play
-        self.writers = await claim_lanes(self.bus, lanes, stream=stream)
-        if "ingest" in self.writers:
+        shared, stream = self.bus.shared, config.section(Features).stream or self._play
+        kind = config.section(BusSettings).kind if shared else "memory"
+        kind = kind if kind in registers.clusters else "memory"
+        cluster = await registers.clusters.open(kind, config, context, key="bus.kind")
+        stack.push_async_callback(cluster.close)
+        self.server_id, give_back = await asyncio.to_thread(partial(server_id_of, config, shared=shared))
+        stack.callback(give_back)
+        self.lanes = await Lanes.open(self.bus, cluster, config, self.clock, stream=stream)
+        settings = config.section(ClusterSettings)
+        self.members = new_members(self.lanes, context, settings, self.server_id, self._load)
+        if shared or "ingest" in self.lanes.candidates:
             self.state = CacheFeed(self.bus, self.cache, await self.cache.claim(), self.clock, self.metrics)
         else:
             self.state = self.cache
@@ -263,9 +348,13 @@ class Service:
         add("bus", self.bus.check)
         add("cache", self._check_cache)
         add("pipeline", self.pipeline.check)
+        if self.bus.shared:
+            watch_members(self.members, self.probes)
         add("tasks", partial(_check_tasks, (tasks, self._lent)))
         written = files(self.config, self._registers, orders=orders is not None, inbox=not self._play)
-        add("disk", Disk(written if history is None else [*written, history.file]).check)
+        if history is not None and history.file is not None:
+            written = [*written, history.file]
+        add("disk", Disk(written).check)
 
     async def _check_cache(self, *, thorough: bool) -> None:
         await self.state.snapshot(ASKED_ONLY)
@@ -285,7 +374,7 @@ class Service:
         features, settings = self.config.section(Features), self.config.section(AuthSettings)
         auth = Authenticator(settings, self.clock, self.metrics, self.health) if settings.mode != "off" else None
         options = GatewayOptions(
-            server_id=self.config.section(CoreSettings).server_id,
+            server_id=self.server_id,
             gateway=self.config.section(GatewaySettings),
             admission=self.config.section(AdmissionSettings),
             tls=self.config.section(TlsSettings),
@@ -302,7 +391,8 @@ class Service:
             head=self.head,
             cache=self.state,
             inbox=inbox,
-            writers=self.writers,
+            writers=self.lanes.writers,
+            members=self.members,
             orders=orders.intake if orders is not None else None,
             history=history.history if history is not None else None,
             auth=auth,
@@ -314,6 +404,21 @@ class Service:
         apply, admit = self.gateway.apply, self.gateway.admission.apply
         self.config.on_change(GatewaySettings, lambda _, new: apply(new))
         self.config.on_change(AdmissionSettings, lambda _, new: admit(new))
+
+    async def _close_gateway(self) -> None:
+        """Close the gateway if the tasks failed, so that clients go to another server at once."""
+        if self.gateway is not None:
+            await self.gateway.stop(0.0)
+
+    def _load(self) -> Mapping[str, object]:
+        """Return the counts of this server's clients, for other servers."""
+        if self.gateway is None:
+            return {}
+        hub, users = self.gateway.hub, self.gateway.admission.users
+        counts = {"connections": len(hub.clients), "users": len(users), "subscriptions": hub.subscriptions}
+        host = self.config.section(GatewaySettings).host
+        address = self.config.section(ClusterSettings).address or f"{host}:{self.gateway.port}"
+        return {**counts, "address": address}
 
     def _audience(self) -> list[str]:
         return list(self.gateway.hub.topics()) if self.gateway is not None else []
@@ -391,6 +496,20 @@ def _refuse_stream(_: Features, new: Features) -> None:
     if new.stream:
         expected = "off, or a restart with the lane ingest in BUS_LANES"
         raise ConfigError("features.stream", "on, where another process publishes updates", expected)
+
+
+def _refuse_to_stop(_: Features, new: Features) -> None:
+    """Raise ConfigError if the stream is switched off in a process that may be the one that publishes updates."""
+    if not new.stream:
+        raise ConfigError("features.stream", "off, while servers share a bus", "a restart with it off")
+
+
+def read_note(note: bytes) -> Mapping[str, Mapping[str, int]]:
+    """Return what `Service` noted of its progress; nothing if there is no note, or another version wrote it."""
+    try:
+        return msgspec.json.decode(note, type=dict[str, dict[str, int]])
+    except msgspec.DecodeError:
+        return {}
 
 
 async def _end_nothing() -> None:

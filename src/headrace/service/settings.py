@@ -10,6 +10,7 @@ from headrace.adapters import Register
 from headrace.bus import BUSES, Bus, BusSettings
 from headrace.cache import CACHES, Cache, CacheSettings
 from headrace.chains import CHAINS, Chain
+from headrace.cluster import CLUSTERS, Cluster, ClusterSettings
 from headrace.config import CORE_SECTIONS, Config, Setting
 from headrace.cores import AUTO
 from headrace.gateway.auth.settings import AuthSettings
@@ -54,6 +55,7 @@ class Registers(NamedTuple):
     stores: Register[Store] = STORES
     inboxes: Register[Inbox] = INBOXES
     histories: Register[History] = HISTORIES
+    clusters: Register[Cluster] = CLUSTERS
 
     def sections(self) -> dict[str, type[msgspec.Struct]]:
         """Return all sections of the settings, those of the adapters last."""
@@ -70,6 +72,7 @@ class Registers(NamedTuple):
             "programs": ProgramSettings,
             "redis": RedisSettings,
             "bus": BusSettings,
+            "cluster": ClusterSettings,
             "cache": CacheSettings,
             "inbox": InboxSettings,
             "history": HistorySettings,
@@ -123,7 +126,8 @@ class Registers(NamedTuple):
                     check_packages()
 
     def _all(self) -> Iterator[Register[Any]]:
-        yield from (self.buses, self.caches, self.chains, self.venues, self.stores, self.inboxes, self.histories)
+        yield from (self.buses, self.clusters, self.caches, self.chains, self.venues)
+        yield from (self.stores, self.inboxes, self.histories)
 
     def _chosen(self, config: Config) -> Iterator[tuple[Register[Any], str, tuple[str, ...]]]:
         """Yield each register with the setting that names its adapters, and the names."""
@@ -132,6 +136,7 @@ class Registers(NamedTuple):
         yield self.caches, "cache.kind", (config.section(CacheSettings).kind,)
         yield self.chains, "orders.chain", (orders.chain,)
         yield self.venues, "orders.venues", orders.venues
+        yield self.venues, "orders.quote_venues", orders.quote_venues
         yield self.sources, "sources.kinds", self.kinds(config)
 
 

@@ -27,7 +27,8 @@ from headrace.sources.recording_file import RecordingHeader
 
 COMMCOIN: Final = "commcoin"
 OUTLET_CAPACITY: Final = 16_384
-"""Most updates in the queue: as many as the pipeline takes in two seconds. A stop waits no longer for the queue."""
+"""Maximum number of updates in the queue: as many as the pipeline takes in two seconds, so that a stop waits no
+longer."""
 OUTLET_BYTES: Final = 32 * 1024 * 1024
 
 
