@@ -14,9 +14,9 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` serie
 
 
 class Metrics:
-    """Makes metrics named `headrace_<name>`. A second call with the same name returns the same metric.
+    """Creates metrics named `headrace_<name>`. A second call with the same name returns the same metric.
 
-    Labels must come from small, known sets (a program's name, a reason); never from a client or the chain.
+    Labels must come from small, known sets (a program's name, a reason), never from a client or the chain.
     """
 
     content_type: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -53,7 +53,7 @@ class Metrics:
         return generate_latest(self.registry)
 
     def _known(self, kind: type[M], name: str, labels: tuple[str, ...]) -> M | None:
-        """Return the metric of this name. Raises ValueError if the name belongs to another kind or has other labels."""
+        """Return the metric of this name. Raises ValueError if the metric is of another kind or has other labels."""
         if name not in self._made:
             return None
         made_labels, made = self._made[name]
