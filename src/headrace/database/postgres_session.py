@@ -18,7 +18,7 @@ SESSION: Final = {
     # If a process hangs in a transaction, its row locks must be released before its leases end.
     "idle_in_transaction_session_timeout": "2s",
     "lock_timeout": "5s",
-    # Plans are cached. A plan made for a small table must not scan the whole table once it has grown.
+    # Plans are cached. A plan made for a small table must not scan the whole table once the table has grown.
     "enable_seqscan": "off",
     "plan_cache_mode": "force_generic_plan",
 }

@@ -122,7 +122,7 @@ class NamedCommand(NamedTuple):
 
 
 def command(program_id: str, data: bytes) -> NamedCommand | None:
-    """Return the names in an instruction of a program in the table; None for another program or an unknown instruction."""
+    """Return the names in an instruction of a program in the table; None for other programs or instructions."""
     known = _known(program_id, data)
     if known is None:
         return None

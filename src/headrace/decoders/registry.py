@@ -301,8 +301,8 @@ class Programs:
     def load(cls, *folders: Path, addresses: Mapping[str, str] | None = None) -> "Programs":
         """Return the shipped programs and those of every `*.json` IDL in these folders.
 
-        An IDL in a folder replaces a shipped program with the same address.
-        `addresses` gives the program id of files (by name) that state none. Raises ConfigError naming the file.
+        An IDL in a folder replaces a shipped program with the same address. `addresses` gives the program id of files
+        (by name) that state none. Raises ConfigError naming the file.
         """
         loaded: dict[str, tuple[Program, Path]] = {}
         for path in sorted(SHIPPED.glob("*/idl.json")):

@@ -93,7 +93,7 @@ class Text(_Shape):
 
 
 class Blob(_Shape):
-    """Raw bytes, decoded as base64 text: `length` bytes, the number of bytes in the prefix, or the `rest` of the data."""
+    """Raw bytes, decoded as base64: `length` bytes, the number of bytes in the prefix, or the `rest` of the data."""
 
     def __init__(self, length: int | None, *, rest: bool = False, prefix: str = "u32") -> None:
         super().__init__(length, length if length is not None else 0 if rest else SIZES[prefix], 1)

@@ -50,7 +50,7 @@ def _packed(struct: Struct) -> list[Field]:
 
 
 def _c(struct: Struct, layout: Mapping[str, Any]) -> Struct:
-    """Return the struct with padding up to the next field's alignment after each field, and at the end up to its own."""
+    """Return the struct with padding after each field up to the alignment of the next, and at the end up to its own."""
     fields: list[Field] = []
     at = low = high = 0
     for field in struct.fields:

@@ -43,7 +43,7 @@ class Metrics:
     def histogram(
         self, name: str, about: str, labels: tuple[str, ...] = (), buckets: tuple[float, ...] = LATENCY_BUCKETS_S
     ) -> Histogram:
-        """Return a histogram; its name ends with the unit (`…_seconds`)."""
+        """Return a histogram. Its name ends with the unit (`…_seconds`)."""
         return self._known(Histogram, name, labels) or self._keep(
             name, labels, Histogram(f"headrace_{name}", about, labels, registry=self.registry, buckets=buckets)
         )
