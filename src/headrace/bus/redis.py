@@ -197,7 +197,7 @@ class RedisBus(ViewedBus):
     async def _read(self) -> None:
         """Bring the view up to date with the lanes that other processes write, until cancelled."""
         backoff = Backoff(initial_s=0.02, max_s=1.0)
-        while True:
+        while not self._closed:
             logs = [log for log in self._logs.values() if not log.written_here]
             if not logs:
                 self._to_read.clear()

@@ -27,6 +27,7 @@ from headrace.runtime.log import configure
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.signals import stopped_by_signals
 from headrace.runtime.supervise import Supervisor
+from headrace.service.migrate import migrate as update_databases
 from headrace.service.server import Service
 from headrace.service.worker import run_worker
 from headrace.sources import Source
@@ -51,6 +52,17 @@ def serve(config: Config, *, record: Path | None) -> int:
             _log.warning("begins_again", error=str(error))
         else:
             return 0
+
+
+def migrate(config: Config) -> int:
+    """Bring the databases up to date."""
+
+    async def print_lines() -> None:
+        async for line in update_databases(config, SystemClock()):
+            print(line)
+
+    run(print_lines())
+    return 0
 
 
 def work(config: Config) -> int:
