@@ -151,6 +151,15 @@ def parser() -> Parser:
     )
     decode.add_argument("--owner", metavar="PROGRAM", help="the input is base64 account data of this program")
 
+    banks = _group(commands, "bank", "make bank files for the local chain")
+    clone = _command(banks, "clone", "banking:clone", "write pools and their programs from a node to a bank file")
+    clone.add_argument("--pool", action="append", required=True, metavar="ADDRESS", help="a pool (repeatable)")
+    clone.add_argument(
+        "--mint", action="append", default=[], metavar="MINT", help="the coin of a pump.fun curve (repeatable)"
+    )
+    clone.add_argument("--url", required=True, metavar="URL", help="the node's HTTP endpoint")
+    clone.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to; not a file that exists")
+
     quote = _command(commands, "quote", "quoting:run", "quote a swap exactly, by the accounts in a file")
     quote.add_argument("--accounts", type=Path, required=True, metavar="FILE", help="the pool's accounts, as JSON")
     quote.add_argument(

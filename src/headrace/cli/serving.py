@@ -20,7 +20,7 @@ from headrace.cli.listening import print_values
 from headrace.config import Config, CoreSettings
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.settings import GatewaySettings, TlsSettings
-from headrace.model.errors import BadInputError
+from headrace.model.errors import BadInputError, FencedError
 from headrace.runtime import garbage
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.log import configure
@@ -41,9 +41,17 @@ Greeting = Callable[[Service, str], Coroutine[Any, Any, None]]
 
 
 def serve(config: Config, *, record: Path | None) -> int:
-    """Stream from the configured nodes until a signal ends the process."""
-    run(_serve_until_signal(Service(config, record=record)))
-    return 0
+    """Stream from the configured nodes until a signal ends the process.
+
+    A server that was stopped for so long that another took over its work begins again, as one of the others.
+    """
+    while True:
+        try:
+            run(_serve_until_signal(Service(config, record=record)))
+        except FencedError as error:
+            _log.warning("begins_again", error=str(error))
+        else:
+            return 0
 
 
 def migrate(config: Config) -> int:

@@ -1,4 +1,4 @@
-"""Compose the history of a process that publishes updates: what keeps it, and what feeds it with facts."""
+"""Composes the history of a process that publishes updates: the store of facts, and the feed that writes them."""
 
 import asyncio
 import tempfile
@@ -26,7 +26,7 @@ from headrace.runtime.supervise import Supervisor
 from headrace.service.settings import Registers
 
 END_S = 5.0
-"""So long what waits is still written at the end."""
+"""Seconds at the end in which waiting facts are still written."""
 
 _log = structlog.get_logger("assembly")
 
@@ -41,12 +41,15 @@ class HistoryHalf:
     file: str | None
 
     def watch(self, probes: Probes) -> None:
-        """Put the history on the health board; a stream goes on without one."""
+        """Add the history to the health checks. A stream continues without it."""
         probes.add("history", self.feed.check, required=False)
         self.history.on_trouble = probes.trouble("history")
 
     def start(self, tasks: Supervisor, facts: Sinks[News]) -> Callable[[], "asyncio.Future[object]"]:
-        """Begin to hear facts; return what ends that in order, and gives the task that then ends."""
+        """Begin to receive facts.
+
+        Return a function that ends this in order and returns the task that is then ending.
+        """
         detach = facts.attach(self.feed.hear)
         tasks.start("history", "candles", self.live.run)
         tasks.start("history", "spill", self.feed.spill)
@@ -70,10 +73,10 @@ async def enter_history(
     *,
     keep: bool,
 ) -> HistoryHalf:
-    """Return the history; in a folder that is gone at the end, unless it is to be kept.
+    """Return the history. Unless it is to be kept, its folder is deleted at the end.
 
-    Live candles are published by `writer` on those topics of `audience` that are candles.
-    What can't be had for now is opened later. Raises ConfigError for files of a newer version.
+    Live candles are published by `writer` on the candle topics in `audience`. A history that can't be opened now is
+    opened later. Raises ConfigError for files of a newer version.
     """
     settings = config.section(HistorySettings)
     if not keep:
