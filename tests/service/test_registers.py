@@ -180,6 +180,7 @@ def config_of(folder: Path, toml: str = "", **env: str) -> Config:
     """Load settings for the registers with the adapters of this module."""
     (folder / "headrace.toml").write_text(toml)
     files = {name: str(folder / name) for name in ("ORDERS_FILE", "INBOX_FILE", "MOCK_CHAIN_FILE", "HISTORY_FILE")}
+    files["SERVER_ID"] = "own"
     usual = {
         "SERVER_PORT": "0",
         **({} if "[features]" in toml else {"TRANSACTION_LISTENER_ENABLED": "false"}),

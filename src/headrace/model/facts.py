@@ -43,7 +43,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
         return self.commitment != "processed"
 
 
-class MintFacts(NamedTuple):
+class MintFacts(msgspec.Struct, frozen=True, gc=False):
     """Decimals of a mint, and its supply in base units; each is None while unknown."""
 
     decimals: int | None = None

@@ -150,12 +150,17 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     watch: Watch | msgspec.UnsetType = msgspec.UNSET
 
 
-class Leg(msgspec.Struct, frozen=True):
-    """One pool that a swap goes through, and its two mints."""
+class Leg(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One pool that a swap goes through, its two mints, and the amounts that it takes and gives.
+
+    Amounts are None where the venue does not say them.
+    """
 
     pool: str
     mint_in: str
     mint_out: str
+    amount_in: BaseUnits | None = None
+    amount_out: BaseUnits | None = None
 
 
 class Charge(msgspec.Struct, frozen=True):
@@ -169,7 +174,8 @@ class Charge(msgspec.Struct, frozen=True):
 class Quote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Offer of a venue. `amount_out` is the amount after the venue's fee of `fee_bps`.
 
-    - `route`: the pools in the order of the swap. A quote stored by version 0.1.0 has no route.
+    - `route`: the pools in the order of the swap, or the pools that share the amount. A quote stored by version 0.1.0
+      has no route.
     - `slot`: the slot of the chain state from which the offer was computed, or None if the venue knows no slots.
     - `fees`: the parts of the fee. Not all venues give them.
     - `impact`: how much less arrives, apart from fees, than at the price before the swap. Not all venues give it.

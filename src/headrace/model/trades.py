@@ -41,7 +41,7 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     authority: str | None = None
 
 
-class Place(NamedTuple):
+class Place(msgspec.Struct, frozen=True, gc=False):
     """Place on the chain where something was seen, with the source and feed that delivered it."""
 
     slot: int

@@ -22,7 +22,6 @@ from headrace.runtime.sinks import Sinks
 from headrace.runtime.supervise import Supervisor
 from headrace.service.settings import Registers
 
-KIND = "sqlite"
 END_S = 5.0
 """Seconds at the end in which waiting facts are still written."""
 
@@ -31,12 +30,12 @@ _log = structlog.get_logger("assembly")
 
 @dataclass
 class HistoryHalf:
-    """History, its feed, and its live candles. `file` is the file that this process writes."""
+    """History, its feed, and its live candles. `file` is the file that this process writes; None on a server."""
 
     history: History
     feed: HistoryFeed
     live: LiveCandles
-    file: str
+    file: str | None
 
     def watch(self, probes: Probes) -> None:
         """Add the history to the health checks. A stream continues without it."""
@@ -79,17 +78,19 @@ async def enter_history(
     if not keep:
         folder = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="headrace-history-")
         stack.push_async_callback(asyncio.to_thread, folder.cleanup)
-        settings = msgspec.structs.replace(settings, file=f"{folder.name}/history.db")
+        settings = msgspec.structs.replace(settings, database_url=None, file=f"{folder.name}/history.db")
 
     def not_open(error: TransientError) -> None:
         meaning = "facts wait, and are declared missing where they can't, until it can be opened, which is tried again"
         _log.error("history_not_open", error=str(error), meaning=meaning)
 
     patient = replace(context, patience=not_open)
-    history = await registers.histories.open_with(settings, KIND, config, patient, key="history.file")
+    history = await registers.histories.open_with(
+        settings, settings.place.kind, config, patient, key="core.database_url"
+    )
     stack.push_async_callback(history.close)
     live = LiveCandles(history, writer, context.clock, audience)
     feed = HistoryFeed(
         history, context.clock, context.metrics, buffer_bytes=settings.buffer_bytes, changed=live.changed
     )
-    return HistoryHalf(history, feed, live, settings.file)
+    return HistoryHalf(history, feed, live, settings.place.file)

@@ -173,11 +173,13 @@ async def open_orders(
         stack.push_async_callback(store.close)
         chain = await registers.chains.open(settings.chain, config, context, key="orders.chain")
         stack.push_async_callback(chain.close)
-        venues: list[Venue] = []
-        for name in dict.fromkeys(settings.venues):
-            venue = await registers.venues.open(name, config, context, key="orders.venues")
+        opened: dict[str, Venue] = {}
+        for name in dict.fromkeys((*settings.venues, *settings.quote_venues)):
+            key = "orders.venues" if name in settings.venues else "orders.quote_venues"
+            opened[name] = venue = await registers.venues.open(name, config, context, key=key)
             stack.push_async_callback(venue.close)
-            venues.append(venue)
+        venues = [opened[name] for name in dict.fromkeys(settings.venues)]
+        asked = [opened[name] for name in dict.fromkeys(settings.quote_venues)]
         worker = None
         if work:
             worker = Worker(
@@ -193,7 +195,7 @@ async def open_orders(
         finality = Finality(store, chain, settings, clock) if work else None
         retirement = Retirement(store, settings, clock, metrics) if work and settings.kept_s else None
         kept = {"store": redact(settings.place.where), "chain": settings.chain, "venues": ", ".join(settings.venues)}
-        intake = Intake(store, settings, clock, worker, venues)
+        intake = Intake(store, settings, clock, worker, asked or venues)
         yield OrderHalf(store, chain, intake, worker, finality, retirement, kept, clock, venues)
 
 
@@ -208,7 +210,8 @@ def files(config: Config, registers: Registers, *, orders: bool, inbox: bool) ->
 def _order_files(config: Config, registers: Registers) -> dict[str, str]:
     """Return the files that the orders write, by the names of their settings."""
     settings = config.section(ExecutionSettings)
-    adapters = [registers.chains.adapter(settings.chain), *map(registers.venues.adapter, settings.venues)]
+    chosen = (*settings.venues, *settings.quote_venues)
+    adapters = [registers.chains.adapter(settings.chain), *map(registers.venues.adapter, chosen)]
     found = {name: file for adapter in adapters for name, file in config.files(adapter.Settings).items()}
     return found if settings.place.file is None else {**found, "ORDERS_FILE": settings.place.file}
 

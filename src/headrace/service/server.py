@@ -45,7 +45,7 @@ from headrace.service.orders import OrderHalf, enter_inbox, enter_orders, files
 from headrace.service.settings import REGISTERS, ProgramSettings, Registers
 from headrace.service.shared import Lanes, events_of_late, new_members, server_id_of
 from headrace.service.shared import watch as watch_members
-from headrace.service.stream import Choice, OpenSource, Stream, chosen
+from headrace.service.stream import Choice, FollowedAccounts, OpenSource, Stream, chosen
 from headrace.service.updates import (
     load_programs,
     new_outlet,
@@ -184,6 +184,7 @@ class Service:
             if self.config.section(Features).history and "ingest" in self.lanes.candidates:
                 parts = (self.config, context, self._registers, self.lanes.writers["ingest"], self._audience)
                 history = await enter_history(stack, *parts, keep=not self._play)
+            stack.push_async_callback(self._close_gateway)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
                 facts = self.pipeline.consumers if "ingest" in self.lanes.candidates else None
@@ -310,6 +311,7 @@ class Service:
             programs=lambda: self.programs,
             resolve=self.resolve,
             generation=self._generation,
+            accounts=FollowedAccounts(self.stream, self.pipeline.consumers),
         )
 
     async def _open_bus(self, stack: contextlib.AsyncExitStack, context: Context) -> None:
@@ -348,17 +350,16 @@ class Service:
             history.watch(self.probes)
         add("inbox", inbox.check)
         inbox.on_trouble = self.probes.trouble("inbox")
-        add("bus", self._check_bus)
+        add("bus", self.bus.check)
         add("cache", self._check_cache)
         add("pipeline", self.pipeline.check)
         if self.bus.shared:
             watch_members(self.members, self.probes)
         add("tasks", partial(_check_tasks, (tasks, self._lent)))
         written = files(self.config, self._registers, orders=orders is not None, inbox=not self._play)
-        add("disk", Disk(written if history is None else [*written, history.file]).check)
-
-    async def _check_bus(self, *, thorough: bool) -> None:
-        await self.bus.top(ASKED_ONLY)
+        if history is not None and history.file is not None:
+            written = [*written, history.file]
+        add("disk", Disk(written).check)
 
     async def _check_cache(self, *, thorough: bool) -> None:
         await self.state.snapshot(ASKED_ONLY)
@@ -408,6 +409,11 @@ class Service:
         apply, admit = self.gateway.apply, self.gateway.admission.apply
         self.config.on_change(GatewaySettings, lambda _, new: apply(new))
         self.config.on_change(AdmissionSettings, lambda _, new: admit(new))
+
+    async def _close_gateway(self) -> None:
+        """Close the gateway if the tasks failed, so that clients go to another server at once."""
+        if self.gateway is not None:
+            await self.gateway.stop(0.0)
 
     def _load(self) -> Mapping[str, object]:
         """Return the counts of this server's clients, for other servers."""

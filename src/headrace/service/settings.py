@@ -136,6 +136,7 @@ class Registers(NamedTuple):
         yield self.caches, "cache.kind", (config.section(CacheSettings).kind,)
         yield self.chains, "orders.chain", (orders.chain,)
         yield self.venues, "orders.venues", orders.venues
+        yield self.venues, "orders.quote_venues", orders.quote_venues
         yield self.sources, "sources.kinds", self.kinds(config)
 
 

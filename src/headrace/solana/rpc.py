@@ -69,6 +69,13 @@ class AccountInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     executable: bool
 
 
+class AccountsAt(NamedTuple):
+    """Accounts in the order in which they were asked for, all as of the end of `slot`."""
+
+    slot: int
+    accounts: list[AccountInfo | None]
+
+
 class _Account(msgspec.Struct):
     lamports: Annotated[int, msgspec.Meta(ge=0)]
     owner: str
@@ -278,6 +285,12 @@ class Rpc(RpcTransport):
 
         An account that does not exist is None.
         """
+        return (await self.read_accounts(pubkeys, commitment, min_context_slot=min_context_slot)).accounts
+
+    async def read_accounts(
+        self, pubkeys: Sequence[str], commitment: Commitment = "confirmed", *, min_context_slot: int | None = None
+    ) -> "AccountsAt":
+        """Return what `get_multiple_accounts` does, with its slot."""
         if len(pubkeys) > ACCOUNTS_PER_CALL_MAX:
             raise ValueError(f"{len(pubkeys)} accounts asked for, expected at most {ACCOUNTS_PER_CALL_MAX}")
         options: dict[str, object] = {"encoding": "base64", "commitment": commitment}
@@ -291,10 +304,11 @@ class Rpc(RpcTransport):
             check=partial(_check_accounts, len(pubkeys), min_context_slot),
         )
         slot = result.context.slot
-        return [
+        found = [
             None if account is None else _account(slot, key, account)
             for key, account in zip(pubkeys, result.value, strict=True)
         ]
+        return AccountsAt(slot, found)
 
     async def get_program_accounts(
         self,
@@ -408,6 +422,7 @@ def _account(slot: int, pubkey: str, account: _Account) -> AccountInfo:
 
 __all__ = [
     "AccountInfo",
+    "AccountsAt",
     "DataSlice",
     "Rpc",
     "RpcError",

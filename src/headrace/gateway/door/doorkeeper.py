@@ -95,6 +95,8 @@ class Doorkeeper:
         self.clock = clock
         self.draining = False
         self.refused = metrics.counter("gateway_refused", "Handshakes and requests refused at the door", ("status",))
+        most = metrics.gauge("gateway_connections_max", "Most WebSocket connections at once")
+        most.set_function(lambda: float(self.settings.connections_max))
         self.rates = RequestRates(clock, lambda: self.admission.settings.requests_per_s, self.refused)
         self.waiting: Counter[str] = Counter()
         """Number of connections that are not WebSockets (or not yet), by peer."""

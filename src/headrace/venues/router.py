@@ -57,6 +57,13 @@ def best_route(
     Of equal routes, return the one with the fewest pools.
     Raises NoQuoteError if no route has a quote for the whole amount.
     """
+    return routes_of(candidates, mint_in, mint_out, amount, through)[0]
+
+
+def routes_of(
+    candidates: Iterable[Candidate], mint_in: str, mint_out: str, amount: int, through: Sequence[str] = THROUGH
+) -> list[Route]:
+    """Return all routes for the whole amount, the best first. Raises NoQuoteError if there is none."""
     known = list(candidates)
     direct = _markets(known, mint_in, mint_out)
     routes = [Route(((quote,),)) for quote in _quotes(direct, mint_in, amount)]
@@ -66,7 +73,7 @@ def best_route(
     routes = [route for route in routes if route.paths]
     if not routes:
         raise NoQuoteError(NO_ROUTE, f"from {mint_in} to {mint_out}")
-    return max(routes, key=lambda route: (route.amount_out, -sum(map(len, route.paths))))
+    return sorted(routes, key=lambda route: (-route.amount_out, sum(map(len, route.paths))))
 
 
 def two_hops(
