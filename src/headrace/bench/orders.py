@@ -129,20 +129,26 @@ def _costed(served: Served, orders: int, measure: Callable[[], dict[str, Any]]) 
 
 def _driven(command: Sequence[object]) -> dict[str, Any]:
     done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, check=False)  # noqa: S603
-    told = msgspec.json.decode(done.stdout)
+    report = msgspec.json.decode(done.stdout)
     flat = {
-        f"{what}_{quantile}_ms": told[f"{what}_ms"][quantile]
+        f"{what}_{quantile}_ms": report[f"{what}_ms"][quantile]
         for what in ("post", "confirm")
         for quantile in ("p50", "p99")
     }
     flat["answer_p50_ms"], flat["answer_p99_ms"] = flat.pop("post_p50_ms"), flat.pop("post_p99_ms")
-    wrong = told["missing"]["updates"] + told["out_of_order"] + told["duplicates"]
-    return _chosen({**flat, "orders_per_s": told["orders_per_s"], "wrong": wrong, **told}, "wrong", "never_terminal")
+    wrong = report["missing"]["updates"] + report["out_of_order"] + report["duplicates"]
+    return _chosen(
+        {**flat, "orders_per_s": report["orders_per_s"], "wrong": wrong, **report}, "wrong", "never_terminal"
+    )
 
 
-def _chosen(told: dict[str, Any], updates: str, unfinished: str) -> dict[str, Any]:
+def _chosen(report: dict[str, Any], updates: str, unfinished: str) -> dict[str, Any]:
     names = ("orders_per_s", "answer_p50_ms", "answer_p99_ms", "confirm_p50_ms", "confirm_p99_ms")
-    return {**{name: told[name] for name in names}, "updates_wrong": told[updates], "unfinished": told[unfinished]}
+    return {
+        **{name: report[name] for name in names},
+        "updates_wrong": report[updates],
+        "unfinished": report[unfinished],
+    }
 
 
 def _medians(rows: Sequence[dict[str, Any]]) -> dict[str, float]:

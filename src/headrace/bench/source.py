@@ -35,22 +35,22 @@ _KEY: Final = made_up_key("bench")
 def frames(kind: str, subscription: int) -> list[bytes]:
     """Return the recorded notifications of `kind`, compact as a node sends them, all with the same subscription id."""
     lines = (PUBSUB / f"{kind}Notification.projected.jsonl").read_text().splitlines()
-    told: list[Any] = [msgspec.json.decode(line) for line in lines]
-    for each in told:
+    decoded: list[Any] = [msgspec.json.decode(line) for line in lines]
+    for each in decoded:
         each["params"]["subscription"] = subscription
-    return [msgspec.json.encode(each) for each in told]
+    return [msgspec.json.encode(each) for each in decoded]
 
 
 def zstd_frames(messages: list[bytes]) -> list[bytes]:
     """Return the same accounts in `base64+zstd`, streamed as by a node."""
     packed = []
     for message in messages:
-        told: Any = msgspec.json.decode(message)
-        account = told["params"]["result"]["value"]["account"]
+        decoded: Any = msgspec.json.decode(message)
+        account = decoded["params"]["result"]["value"]["account"]
         packer = zstandard.ZstdCompressor(write_content_size=False).compressobj()
         data = packer.compress(pybase64.b64decode(account["data"][0])) + packer.flush()
         account["data"] = [pybase64.b64encode_as_string(data), "base64+zstd"]
-        packed.append(msgspec.json.encode(told))
+        packed.append(msgspec.json.encode(decoded))
     return packed
 
 

@@ -138,8 +138,8 @@ class Bus(Protocol):
     or started a new epoch, the handle publishes on the topic that now has the name.
     Lanes: a topic belongs to one lane, and a lane has one writer. A writer is refused once its lane was claimed with a
     greater token, in whichever process.
-    Order: a writer's batches are appended in the order in which they are first answered, and a batch's messages in
-    its own order. Every sink gets each topic in offset order, without repeats. Missing messages are reported as
+    Order: the batches of a writer that awaits each answer are appended in its order, and a batch's messages in its own
+    order. Every sink gets each topic in offset order, without repeats. Missing messages are reported as
     `incomplete` before the message after them. The order between two lanes is not defined.
     Atomicity: a batch is appended as a whole. A batch belongs to one lane.
     Delivery: `history`, `top` and `topics` answer from this process's view of the logs, which is also what sinks get. A
@@ -181,6 +181,9 @@ class Bus(Protocol):
     def topics(self) -> Mapping[str, Position]:
         """Return the topics that have messages here, with their newest positions."""
 
+    async def check(self, *, thorough: bool) -> None:
+        """Raise TransientError while messages do not reach all processes on this bus."""
+
     async def close(self) -> None:
         """Release what the bus holds; later calls raise TransientError."""
 
@@ -188,5 +191,5 @@ class Bus(Protocol):
 REPEATS: Final = 64
 """Number of a lane's last batches that are remembered, so that a repeat is recognised."""
 
-BUSES: Final = Register[Bus]("bus", {"memory": "headrace.bus.memory:MemoryBus"})
+BUSES: Final = Register[Bus]("bus", {"memory": "headrace.bus.memory:MemoryBus", "redis": "headrace.bus.redis:RedisBus"})
 """All buses. `[bus] kind` names the one that is used."""

@@ -29,7 +29,7 @@ from headrace.solana.bank import Bank, Executed, Held, shared_bank
 
 GENESIS_MS: Final = 1_600_000_000_000
 SIZE_MAX: Final = 1232
-"""Most bytes of a transaction, as on real nodes."""
+"""Maximum number of bytes of a transaction, as on real nodes."""
 LANDED_MAX: Final = 100_000
 LAMPORTS_PER_SIGNATURE: Final = 5_000
 LAMPORTS_PER_SOL: Final = 1_000_000_000

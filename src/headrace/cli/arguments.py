@@ -151,6 +151,15 @@ def parser() -> Parser:
     )
     decode.add_argument("--owner", metavar="PROGRAM", help="the input is base64 account data of this program")
 
+    banks = _group(commands, "bank", "make bank files for the local chain")
+    clone = _command(banks, "clone", "banking:clone", "write pools and their programs from a node to a bank file")
+    clone.add_argument("--pool", action="append", required=True, metavar="ADDRESS", help="a pool (repeatable)")
+    clone.add_argument(
+        "--mint", action="append", default=[], metavar="MINT", help="the coin of a pump.fun curve (repeatable)"
+    )
+    clone.add_argument("--url", required=True, metavar="URL", help="the node's HTTP endpoint")
+    clone.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to; not a file that exists")
+
     quote = _command(commands, "quote", "quoting:run", "quote a swap exactly, by the accounts in a file")
     quote.add_argument("--accounts", type=Path, required=True, metavar="FILE", help="the pool's accounts, as JSON")
     quote.add_argument(
@@ -182,6 +191,11 @@ def parser() -> Parser:
     config = _command(commands, "config", "commands:config", "show the effective settings and where each came from")
     _add_settings(config, serves=True)
     config.add_argument("--json", action="store_true", help="one JSON object: settings and warnings")
+
+    migrate = _command(
+        commands, "migrate", "commands:migrate", "bring the databases of orders, inboxes and history up to date"
+    )
+    _add_settings(migrate, serves=True)
 
     bench = _command(commands, "bench", "commands:bench", f"measure this machine: {', '.join(BENCHES)}")
     bench.add_argument("what", choices=BENCHES, help="what to measure")

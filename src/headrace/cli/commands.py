@@ -93,6 +93,10 @@ def config(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def migrate(arguments: argparse.Namespace) -> int:
+    return serving.migrate(_settings(arguments))
+
+
 def bench(arguments: argparse.Namespace) -> int:
     bench = importlib.import_module(f"headrace.bench.{arguments.what}")
     result: int = bench.main(arguments.rest)

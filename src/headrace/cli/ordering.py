@@ -25,7 +25,7 @@ from headrace.sdk.dialing import dial, refusal
 
 TIMEOUT_S: Final = 15.0
 ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
-"""Most bytes of an answer. A page of 200 orders, or of 1,000 events, has less than half of this."""
+"""Maximum number of bytes of an answer. A page of 200 orders, or of 1,000 events, has less than half of this."""
 COLUMNS: Final = ("ORDER", "STATUS", "TYPE", "IN", "OUT", "PRICE", "DEX", "USER")
 
 Json = dict[str, Any]
@@ -103,8 +103,8 @@ def list_orders(arguments: argparse.Namespace) -> int:
 def cancel(arguments: argparse.Namespace) -> int:
     order = ask(arguments, "POST", f"/api/orders/{quote(arguments.order, safe='')}/cancel")
     over = order["status"] == "CANCELLED"
-    said = "cancelled" if over else "asked for; its transaction may be on its way, so watch how it ends"
-    print(json.dumps(order) if arguments.json else said)
+    outcome = "cancelled" if over else "asked for; its transaction may be on its way, so watch how it ends"
+    print(json.dumps(order) if arguments.json else outcome)
     return 0
 
 
@@ -178,9 +178,9 @@ async def _until_over(url: str, access: Access, order_id: str, seq: int, *, as_j
             if closed.rcvd is not None and not may_reconnect(closed.rcvd.code):
                 raise Problem(f"the server ended it: {closed.rcvd.code}{access.hint(closed.rcvd.code)}") from closed
         except InvalidStatus as error:
-            said = refusal(error) or f"HTTP {error.response.status_code}"
+            refused = refusal(error) or f"HTTP {error.response.status_code}"
             hint = access.hint(error.response.status_code)
-            raise Problem(f"the server refused: {printable(str(said))}{hint}") from error
+            raise Problem(f"the server refused: {printable(str(refused))}{hint}") from error
         except (OSError, InvalidHandshake, TimeoutError) as error:
             if seq == 0:
                 raise Problem(f"{url}: {error}{remedy(str(error))}") from error
@@ -236,8 +236,8 @@ def ask(arguments: argparse.Namespace, method: str, path: str, **more: Any) -> J
         raise Problem(f"{url}: {status}, and no JSON object: is that a Headrace server?{fate}") from error
     if answer.is_success:
         return body
-    said = [body.get("detail") or body.get("title", "")]
-    said += [f"{wrong['name']} {wrong['message']}" for wrong in body.get("errors", ())]
+    parts = [body.get("detail") or body.get("title", "")]
+    parts += [f"{wrong['name']} {wrong['message']}" for wrong in body.get("errors", ())]
     if method != "GET" and body.get("fate", "unknown" if answer.is_server_error else None) == "unknown":
-        said.append("fate unknown")
-    raise Problem(printable(f"{answer.status_code} {'; '.join(said)}{access.hint(answer.status_code)}"))
+        parts.append("fate unknown")
+    raise Problem(printable(f"{answer.status_code} {'; '.join(parts)}{access.hint(answer.status_code)}"))

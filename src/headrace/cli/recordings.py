@@ -42,7 +42,7 @@ async def _record(config: Config, file: Path, seconds: float | None, append: boo
     intake = new_outlet("recorder")
     recorder = new_recorder(file, config, clock, append=append)
 
-    async def tell() -> None:
+    async def report() -> None:
         while True:
             await clock.sleep(PROGRESS_S)
             print(f"{recorder.recorded} updates recorded", file=sys.stderr)
@@ -58,7 +58,7 @@ async def _record(config: Config, file: Path, seconds: float | None, append: boo
             writing = tasks.start("recorder", "run", partial(recorder.run, intake))
             others = [
                 *(tasks.start("source", "run", partial(source.run, intake)) for source in sources),
-                tasks.start("recorder", "progress", tell),
+                tasks.start("recorder", "progress", report),
                 tasks.start("recorder", "end", end),
             ]
             await stop.wait()

@@ -31,6 +31,6 @@ def _rows(command: argparse.ArgumentParser) -> Iterator[str]:
             continue
         names = ", ".join(action.option_strings)
         value = "" if action.nargs == 0 else str(action.metavar or "|".join(action.choices or [action.dest.upper()]))
-        told = (action.help or "") % {"default": action.default}
-        cells = (f"`{' '.join(filter(None, (names, value)))}`", told[:1].upper() + told[1:])
+        about = (action.help or "") % {"default": action.default}
+        cells = (f"`{' '.join(filter(None, (names, value)))}`", about[:1].upper() + about[1:])
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

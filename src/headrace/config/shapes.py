@@ -1,4 +1,4 @@
-"""The types that a settings field may have: parse text or TOML, check the value, describe the values expected."""
+"""The types that a settings field may have: parses text or TOML, checks the value, describes the accepted values."""
 
 import math
 import re
@@ -20,8 +20,9 @@ class RefusedError(ValueError):
 
 
 class Shape(NamedTuple):
-    """Parsed type of a setting: `base`, or one of `choices`. `many`: a list of them. `optional`: or None.
+    """Parsed type of a setting: `base`, or one of `choices`.
 
+    `many` means a list of them, and `optional` that None is allowed.
     `limits` are the msgspec.Meta of one item, `many_limits` those of the list.
     """
 
@@ -98,6 +99,8 @@ class Shape(NamedTuple):
 
     def _item(self, given: Any, demand: Demand, parse: Callable[["Shape", Any], Any]) -> Any:
         value = parse(self, given)
+        if isinstance(value, str):
+            value = demand.complete(value)
         if isinstance(value, str) and not self.choices and not demand.accepts(value):
             raise RefusedError
         _check_limits(value, self.base, self.limits)
@@ -173,11 +176,11 @@ def _range(limits: tuple[msgspec.Meta, ...]) -> str:
     words = [f"at least {ge}"] if ge is not None else [f"above {gt}"] if gt is not None else []
     words += [f"at most {le}"] if le is not None else [f"below {lt}"] if lt is not None else []
     if ge is not None and le is not None:
-        said = f" from {ge} to {le}"
+        text = f" from {ge} to {le}"
     else:
-        said = " and ".join(words)
-        said = f" of {said}" if said.startswith("at ") else f" {said}".rstrip()
-    return said + (f", a multiple of {step}" if step is not None else "")
+        text = " and ".join(words)
+        text = f" of {text}" if text.startswith("at ") else f" {text}".rstrip()
+    return text + (f", a multiple of {step}" if step is not None else "")
 
 
 def _length(limits: tuple[msgspec.Meta, ...], unit: str) -> str:

@@ -40,7 +40,7 @@ def _pair_of(swap: Swap, scene: Scene, pools: Pools) -> Pair | None:
     if swap.pool is not None and (known := pools.pair(swap.pool)) is not None:
         return known
     pair = swap.pair
-    if pair is None:
+    if pair is None and scene.mints:
         first, second = (_mint_of(holders, scene) for holders in swap.holders)
         pair = Pair(first, second) if first and second else None
     if pair is not None:

@@ -33,7 +33,7 @@ ACCEPTED: Final = (
 )
 
 _STAMP: Final[dict[str, Any]] = {"source": "decode", "feed": "decode", "received_ns": 0}
-OUTCOME_UNTOLD: Final[dict[str, Any]] = {**_STAMP, "feed": "decode, without outcome"}
+OUTCOME_UNKNOWN: Final[dict[str, Any]] = {**_STAMP, "feed": "decode, without outcome"}
 """Fields that mark an executed transaction whose outcome is unknown (`meta` is null)."""
 
 
@@ -185,7 +185,7 @@ def _transaction(value: Any, slot: int | None = None, *, executed: bool = True) 
     """
     if not isinstance(value, dict) or value.get("meta") is not None:
         return transaction_from_rpc(rpc_form(value) if isinstance(value, dict) else value, **_STAMP, slot=slot)
-    stamp = OUTCOME_UNTOLD if executed else _STAMP
+    stamp = OUTCOME_UNKNOWN if executed else _STAMP
     return transaction_from_rpc({"meta": None, **rpc_form(value)}, **stamp, slot=slot, unexecuted=True)
 
 

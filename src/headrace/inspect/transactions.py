@@ -9,11 +9,11 @@ from headrace.decoders.events import events_of
 from headrace.decoders.instructions import arguments_of, instructions_of
 from headrace.decoders.native import program_name
 from headrace.decoders.registry import Programs
-from headrace.inspect.recognise import OUTCOME_UNTOLD, Found, recognise
+from headrace.inspect.recognise import OUTCOME_UNKNOWN, Found, recognise
 from headrace.model.errors import BadInputError
 from headrace.model.events import DecodedEvent, NamedInstruction
 from headrace.model.keys import b58encode, is_key
-from headrace.model.updates import UNTOLD, AccountUpdate, Instruction, LogsUpdate, TransactionUpdate
+from headrace.model.updates import UNNAMED, AccountUpdate, Instruction, LogsUpdate, TransactionUpdate
 
 Result: TypeAlias = dict[str, Any]
 
@@ -62,8 +62,8 @@ def _shown(found: Found, programs: Programs) -> Result:
     instructions: list[Result] = []
     if isinstance(found, TransactionUpdate):
         named = zip(instructions_of(found, programs), found.instructions, strict=True)
-        instructions = [_instruction(*each, programs) for each in named if each[0].program_id != UNTOLD]
-    untold = found.feed == OUTCOME_UNTOLD["feed"]
+        instructions = [_instruction(*each, programs) for each in named if each[0].program_id != UNNAMED]
+    untold = found.feed == OUTCOME_UNKNOWN["feed"]
     events = None if untold else [_event(each, programs) for each in events_of(found, programs, failed=True)]
     return {
         "signature": None if found.signature in UNSIGNED else found.signature,

@@ -76,7 +76,7 @@ class NewToken(NamedTuple):
     creator: str | None
 
 
-class AboutMint(NamedTuple):
+class AboutMint(msgspec.Struct, frozen=True, gc=False):
     """Decimals or supply of a mint, from an event or account.
 
     `nominal`: the program assumes this supply; it was not read from the mint. Nothing is learned if `mint` is None.

@@ -13,15 +13,15 @@ from headrace.runtime.health import Health
 
 PERIOD_S: Final = 2.0
 PATIENCE_S: Final = 3.0
-"""Longest wait for the answer of a check in seconds. A part that has not answered by then is not ready."""
+"""Maximum seconds to wait for the answer of a check. A part that has not answered by then is not ready."""
 
 _log = structlog.get_logger("health")
 
 
 class Check(Protocol):
-    """Check of a part. Returns if the part works; raises HeadraceError with the reason if it does not.
+    """Check of a part. Returns if the part works; otherwise raises HeadraceError with the reason.
 
-    `thorough` is set while the part is not ready: the check must then prove that the part works again.
+    `thorough` is set while the part is not ready. The check must then prove that the part works again.
     """
 
     def __call__(self, *, thorough: bool) -> Awaitable[object]: ...
@@ -48,7 +48,7 @@ class Probes:
         self._health.report(part, ready=False, detail="not asked yet", required=required)
 
     def trouble(self, part: str) -> Callable[[HeadraceError], None]:
-        """Return a function that receives the errors that the part meets between two checks."""
+        """Return a function to be called with the errors that the part meets between two checks."""
         return partial(self._failed, part)
 
     @property
@@ -83,14 +83,14 @@ class Probes:
             return
         del self._open[part]
         try:
-            said = asked.result()
+            answer = asked.result()
         except HeadraceError as error:
             self._report(part, ready=False, detail=str(error), required=required)
         except Exception as error:  # noqa: BLE001  (a defect in one check must not stop the other checks)
             _log.exception("part_broken", part=part, error=repr(error))
             self._report(part, ready=False, detail="broken: part_broken in the log", required=required)
         else:
-            self._report(part, ready=True, detail=said if isinstance(said, str) else "", required=required)
+            self._report(part, ready=True, detail=answer if isinstance(answer, str) else "", required=required)
 
     def _failed(self, part: str, error: HeadraceError) -> None:
         if part in self._checks:

@@ -1,4 +1,4 @@
-"""Compose the history of a process that publishes updates: what keeps it, and what feeds it with facts."""
+"""Composes the history of a process that publishes updates: the store of facts, and the feed that writes them."""
 
 import asyncio
 import tempfile
@@ -22,29 +22,31 @@ from headrace.runtime.sinks import Sinks
 from headrace.runtime.supervise import Supervisor
 from headrace.service.settings import Registers
 
-KIND = "sqlite"
 END_S = 5.0
-"""So long what waits is still written at the end."""
+"""Seconds at the end in which waiting facts are still written."""
 
 _log = structlog.get_logger("assembly")
 
 
 @dataclass
 class HistoryHalf:
-    """History, its feed, and its live candles; `file` is the file that this process writes."""
+    """History, its feed, and its live candles. `file` is the file that this process writes; None on a server."""
 
     history: History
     feed: HistoryFeed
     live: LiveCandles
-    file: str
+    file: str | None
 
     def watch(self, probes: Probes) -> None:
-        """Put the history on the health board; a stream goes on without one."""
+        """Add the history to the health checks. A stream continues without it."""
         probes.add("history", self.feed.check, required=False)
         self.history.on_trouble = probes.trouble("history")
 
     def start(self, tasks: Supervisor, facts: Sinks[News]) -> Callable[[], "asyncio.Future[object]"]:
-        """Begin to hear facts; return what ends that in order, and gives the task that then ends."""
+        """Begin to receive facts.
+
+        Return a function that ends this in order and returns the task that is then ending.
+        """
         detach = facts.attach(self.feed.hear)
         tasks.start("history", "candles", self.live.run)
         task = tasks.start("history", "write", self.feed.run)
@@ -67,26 +69,28 @@ async def enter_history(
     *,
     keep: bool,
 ) -> HistoryHalf:
-    """Return the history; in a folder that is gone at the end, unless it is to be kept.
+    """Return the history. Unless it is to be kept, its folder is deleted at the end.
 
-    Live candles are published by `writer` on those topics of `audience` that are candles.
-    What can't be had for now is opened later. Raises ConfigError for files of a newer version.
+    Live candles are published by `writer` on the candle topics in `audience`. A history that can't be opened now is
+    opened later. Raises ConfigError for files of a newer version.
     """
     settings = config.section(HistorySettings)
     if not keep:
         folder = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="headrace-history-")
         stack.push_async_callback(asyncio.to_thread, folder.cleanup)
-        settings = msgspec.structs.replace(settings, file=f"{folder.name}/history.db")
+        settings = msgspec.structs.replace(settings, database_url=None, file=f"{folder.name}/history.db")
 
     def not_open(error: TransientError) -> None:
         meaning = "facts wait, and are declared missing where they can't, until it can be opened, which is tried again"
         _log.error("history_not_open", error=str(error), meaning=meaning)
 
     patient = replace(context, patience=not_open)
-    history = await registers.histories.open_with(settings, KIND, config, patient, key="history.file")
+    history = await registers.histories.open_with(
+        settings, settings.place.kind, config, patient, key="core.database_url"
+    )
     stack.push_async_callback(history.close)
     live = LiveCandles(history, writer, context.clock, audience)
     feed = HistoryFeed(
         history, context.clock, context.metrics, buffer_bytes=settings.buffer_bytes, changed=live.changed
     )
-    return HistoryHalf(history, feed, live, settings.file)
+    return HistoryHalf(history, feed, live, settings.place.file)

@@ -1,7 +1,7 @@
-"""Reads executed transactions from a node's JSON and resolves every key. Legacy, v0 and v1 share one resolver.
+"""Parses executed transactions from a node's JSON and resolves every key. Legacy, v0 and v1 share one resolver.
 
 Accepts `getTransaction` results and the elements of `getBlock` and `blockSubscribe`, in the encodings json, jsonParsed,
-base58, base64 and base64+zstd; also `simulateTransaction` values together with the simulated transaction.
+base58, base64 and base64+zstd. Also accepts `simulateTransaction` values together with the simulated transaction.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ import msgspec
 
 from headrace.model.errors import BadInputError
 from headrace.model.keys import b58encode
-from headrace.model.updates import UNTOLD, Commitment, Instruction, TokenBalance, TransactionUpdate, TxVersion
+from headrace.model.updates import UNNAMED, Commitment, Instruction, TokenBalance, TransactionUpdate, TxVersion
 from headrace.solana.encodings import bytes_of, from_base58
 from headrace.solana.rpc_json import (
     BalanceShape,
@@ -31,8 +31,9 @@ LOOKED_UP: Final = "lookup_0"
 """Name of the first unknown key that a lookup table adds."""
 
 DATA_MAX: Final = 10_240
-"""Most bytes of one instruction's data: the limit of a cross-program call. The transaction's size limits top-level
-data.
+"""Maximum number of bytes of one instruction's data: the limit of a cross-program call.
+
+The transaction's size limits top-level data.
 """
 
 
@@ -56,7 +57,7 @@ class _SignedShape(msgspec.Struct):
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of a transaction of any form. If the version is too new, only version and signature."""
+    """The parts of a transaction of any form. If the version is too new, only version and signature are set."""
 
     version: TxVersion
     signature: str
@@ -80,30 +81,31 @@ def transaction_from_rpc(
     """Return the update of a `getTransaction` result, or of an element of a block's `transactions` with its `slot`.
 
     A transaction of an unknown version keeps signature, error, logs and version number. With `unexecuted`, `meta` may
-    be null: the update then has only what was signed, and looked-up keys are called `lookup_0`, … Raises BadInputError:
-    `not_found` for null; `bad_shape` for another shape; `bad_index` for an index without a key, or if a successful
-    transaction does not name its looked-up keys; and the reasons of `encodings` and `wire` for malformed bytes.
+    be null. In that case the update has only the signed parts, and looked-up keys are called `lookup_0`, …
+    Raises BadInputError: `not_found` for null; `bad_shape` for another shape; `bad_index` for an index without a key,
+    or if a successful transaction does not name its looked-up keys; and the reasons of `encodings` and `wire` for
+    malformed bytes.
     """
     if result is None:
         raise BadInputError("not_found", "the node does not know this transaction (null)")
-    told = shaped(result, ResultShape)
-    if told.meta is None and not unexecuted:
+    answer = shaped(result, ResultShape)
+    if answer.meta is None and not unexecuted:
         raise BadInputError("bad_shape", "meta is null: the node does not say what this transaction did")
-    status = told.meta or StatusShape(err=None)
+    status = answer.meta or StatusShape(err=None)
     stamp = Stamp(
         source=source,
         feed=feed,
         received_ns=received_ns,
         commitment=commitment,
-        slot=(told.slot or 0) if slot is None else slot,
-        block_time_s=told.block_time,
-        index=told.transaction_index if index is None else index,
+        slot=(answer.slot or 0) if slot is None else slot,
+        block_time_s=answer.block_time,
+        index=answer.transaction_index if index is None else index,
     )
-    if isinstance(told.transaction, TransactionShape):
-        parts = _json_parts(told.transaction, told.version, status)
+    if isinstance(answer.transaction, TransactionShape):
+        parts = _json_parts(answer.transaction, answer.version, status)
     else:
-        parts = wire_parts(parse_wire(bytes_of(told.transaction, size_max=SIZE_MAX)), status)
-    if told.meta is not None and status.err is None and LOOKED_UP in parts.keys:
+        parts = wire_parts(parse_wire(bytes_of(answer.transaction, size_max=SIZE_MAX)), status)
+    if answer.meta is not None and status.err is None and LOOKED_UP in parts.keys:
         raise BadInputError("bad_index", "keys are looked up in tables, and loadedAddresses does not name them")
     return put_together(parts, status, stamp)
 
@@ -111,12 +113,12 @@ def transaction_from_rpc(
 def signature_of(result: Any) -> str:
     """Return the first signature of a `getTransaction` result, from the transaction itself.
 
-    Empty if the version is too new to be read. Raises BadInputError as `transaction_from_rpc` does.
+    Empty if the version is too new to be parsed. Raises the same BadInputErrors as `transaction_from_rpc`.
     """
-    told = shaped(result, _SignedShape).transaction
-    if isinstance(told, SignaturesShape):
-        return told.signatures[0]
-    wire = parse_wire(bytes_of(told, size_max=SIZE_MAX))
+    transaction = shaped(result, _SignedShape).transaction
+    if isinstance(transaction, SignaturesShape):
+        return transaction.signatures[0]
+    wire = parse_wire(bytes_of(transaction, size_max=SIZE_MAX))
     return b58encode(wire.signatures[0]) if wire.signatures else ""
 
 
@@ -125,8 +127,8 @@ def transaction_from_simulation(
 ) -> TransactionUpdate:
     """Return the update of a `simulateTransaction` value and the transaction's bytes, which the value lacks.
 
-    Without the bytes there are no keys, and top-level instructions have the program UNTOLD. Raises BadInputError as
-    `transaction_from_rpc` does.
+    Without the bytes there are no keys, and top-level instructions have the program UNNAMED. Raises the same
+    BadInputErrors as `transaction_from_rpc`.
     """
     if not isinstance(value, dict):
         raise BadInputError("bad_shape", f"a simulation's value is {type(value).__name__}, expected an object")
@@ -135,7 +137,7 @@ def transaction_from_simulation(
     stamp = Stamp(source=source, feed=feed, received_ns=received_ns, commitment="processed", slot=slot)
     if wire is None:
         status.pre_token_balances = status.post_token_balances = None
-        return put_together(_untold_parts(status), status, stamp)
+        return put_together(_unnamed_parts(status), status, stamp)
     return put_together(wire_parts(parse_wire(wire), status), status, stamp)
 
 
@@ -205,22 +207,22 @@ def _json_parts(transaction: TransactionShape, version: TxVersion | None, status
         signature=signature,
         signers=signers,
         keys=keys,
-        top=[_resolved(keys, told, (n,), 1) for n, told in enumerate(message.instructions)],
+        top=[_resolved(keys, shape, (n,), 1) for n, shape in enumerate(message.instructions)],
         inner=_inner_of(keys, status),
     )
 
 
-def _untold_parts(status: StatusShape) -> Parts:
+def _unnamed_parts(status: StatusShape) -> Parts:
     """Return the parts that the inner instructions alone show. Instructions with indexes instead of keys show none."""
     groups = status.inner_instructions or ()
-    told = all(each.program_id_index is None for group in groups for each in group.instructions)
-    count = max((group.index + 1 for group in groups), default=0) if told else 0
-    top = [Instruction(program_id=UNTOLD, accounts=(), data=b"", path=(n,), stack_height=1) for n in range(count)]
-    return Parts(version="legacy", signature="", top=top, inner=_inner_of((), status) if told else ())
+    named = all(each.program_id_index is None for group in groups for each in group.instructions)
+    count = max((group.index + 1 for group in groups), default=0) if named else 0
+    top = [Instruction(program_id=UNNAMED, accounts=(), data=b"", path=(n,), stack_height=1) for n in range(count)]
+    return Parts(version="legacy", signature="", top=top, inner=_inner_of((), status) if named else ())
 
 
 def too_new(version: TxVersion) -> bool:
-    """Return whether this code can't read transactions of this version."""
+    """Return whether this code can't parse transactions of this version."""
     return version != "legacy" and version > NEWEST_VERSION
 
 
@@ -257,27 +259,30 @@ def _inner_of(keys: tuple[str, ...], status: StatusShape) -> list[tuple[int, lis
     return [
         (
             group.index,
-            [_resolved(keys, told, (group.index, n), told.stack_height) for n, told in enumerate(group.instructions)],
+            [
+                _resolved(keys, shape, (group.index, n), shape.stack_height)
+                for n, shape in enumerate(group.instructions)
+            ],
         )
         for group in status.inner_instructions or ()
     ]
 
 
-def _resolved(keys: tuple[str, ...], told: InstructionShape, path: tuple[int, ...], height: int | None) -> Instruction:
-    accounts = told.accounts or []
-    data = None if told.data is None else from_base58(told.data, size_max=DATA_MAX)
-    if told.program_id_index is not None:
+def _resolved(keys: tuple[str, ...], shape: InstructionShape, path: tuple[int, ...], height: int | None) -> Instruction:
+    accounts = shape.accounts or []
+    data = None if shape.data is None else from_base58(shape.data, size_max=DATA_MAX)
+    if shape.program_id_index is not None:
         indexes = [index for index in accounts if isinstance(index, int)]
         if data is None or len(indexes) != len(accounts):
             raise BadInputError("bad_shape", f"instruction {path} lacks data or mixes keys and indexes")
-        return compiled(keys, told.program_id_index, indexes, data, path, height)
-    parsed: dict[str, object] | None = {"info": told.parsed} if isinstance(told.parsed, str) else told.parsed
+        return compiled(keys, shape.program_id_index, indexes, data, path, height)
+    parsed: dict[str, object] | None = {"info": shape.parsed} if isinstance(shape.parsed, str) else shape.parsed
     named = tuple([key for key in accounts if isinstance(key, str)])
-    if told.program_id is None or len(named) != len(accounts) or (data is None and parsed is None):
+    if shape.program_id is None or len(named) != len(accounts) or (data is None and parsed is None):
         raise BadInputError("bad_shape", f"instruction {path} is neither compiled nor parsed")
-    check_keys((told.program_id, *named))
+    check_keys((shape.program_id, *named))
     return Instruction(
-        program_id=told.program_id, accounts=named, data=data, path=path, stack_height=height, parsed=parsed
+        program_id=shape.program_id, accounts=named, data=data, path=path, stack_height=height, parsed=parsed
     )
 
 
@@ -290,7 +295,7 @@ def _in_order(
     return tuple([each for n, instruction in enumerate(top) for each in (instruction, *under.get(n, ()))])
 
 
-def _balances(parts: Parts, told: Sequence[BalanceShape] | None) -> tuple[TokenBalance, ...]:
+def _balances(parts: Parts, shapes: Sequence[BalanceShape] | None) -> tuple[TokenBalance, ...]:
     if too_new(parts.version):
         return ()
     try:
@@ -303,7 +308,7 @@ def _balances(parts: Parts, told: Sequence[BalanceShape] | None) -> tuple[TokenB
                     amount=int(each.ui_token_amount.amount),
                     decimals=each.ui_token_amount.decimals,
                 )
-                for each in told or ()
+                for each in shapes or ()
             ]
         )
     except IndexError:

@@ -1,4 +1,4 @@
-"""Reads Yellowstone updates (transactions, accounts) from the JSON that client libraries print.
+"""Parses Yellowstone updates (transactions, accounts) from the JSON that client libraries print.
 
 Byte fields have several forms, and numbers may be text.
 """
@@ -91,18 +91,18 @@ def transaction_from_yellowstone_json(
 ) -> TransactionUpdate:
     """Return the update of a `SubscribeUpdateTransaction`, alone or inside its `SubscribeUpdate`.
 
-    The form is `{"slot", "transaction": {"signature", "transaction", "meta", …}}`. A message with a config is v1;
-    otherwise `versioned` means v0. Raises BadInputError as `transactions.transaction_from_rpc` does.
+    The form is `{"slot", "transaction": {"signature", "transaction", "meta", …}}`. A message with a config is v1.
+    Otherwise `versioned` means v0. Raises the same BadInputErrors as `transactions.transaction_from_rpc`.
     """
     if isinstance(update, dict) and isinstance(update.get("transaction"), dict) and "slot" in update["transaction"]:
         update = update["transaction"]
-    told = shaped(update, _Update, strict=False)
-    info, message = told.transaction, told.transaction.transaction.message
+    parsed = shaped(update, _Update, strict=False)
+    info, message = parsed.transaction, parsed.transaction.transaction.message
     meta = shaped(info.meta, _Meta, strict=False)
     status = _status(info.meta, meta)
     version: TxVersion = 1 if message.config is not None else 0 if message.versioned else "legacy"
     stamp = Stamp(
-        source=source, feed=feed, received_ns=received_ns, commitment=commitment, slot=told.slot, index=info.index
+        source=source, feed=feed, received_ns=received_ns, commitment=commitment, slot=parsed.slot, index=info.index
     )
     signature = _text(info.signature, 64)
     if too_new(version):
@@ -137,14 +137,14 @@ def account_from_yellowstone_json(
     """
     if isinstance(update, dict) and isinstance(update.get("account"), dict) and "slot" in update["account"]:
         update = update["account"]
-    told = shaped(update, _AccountUpdate, strict=False)
-    account = told.account
+    parsed = shaped(update, _AccountUpdate, strict=False)
+    account = parsed.account
     return AccountUpdate(
         source=source,
         feed=feed,
         received_ns=received_ns,
         commitment=commitment,
-        slot=told.slot,
+        slot=parsed.slot,
         pubkey=_text(account.pubkey, 32),
         owner=_text(account.owner, 32),
         lamports=account.lamports,
@@ -166,8 +166,8 @@ def _status(written: dict[str, Any], meta: _Meta) -> StatusShape:
     return shaped(renamed, StatusShape, strict=False)
 
 
-def _compiled(keys: tuple[str, ...], told: _Instruction, path: tuple[int, ...], height: int | None) -> Instruction:
-    return compiled(keys, told.program_id_index, _bytes(told.accounts), _bytes(told.data), path, height)
+def _compiled(keys: tuple[str, ...], shape: _Instruction, path: tuple[int, ...], height: int | None) -> Instruction:
+    return compiled(keys, shape.program_id_index, _bytes(shape.accounts), _bytes(shape.data), path, height)
 
 
 def _bytes(blob: Blob, size_max: int = DATA_MAX) -> bytes:

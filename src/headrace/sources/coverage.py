@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from headrace.sources.subscriptions import ChainSubscription
 
 HOLES_MAX: Final = 16
-"""Most holes of one feed declared at once. More holes than that are declared as one hole that spans them."""
+"""Maximum number of holes of one feed declared at once. If there are more, one hole that spans them is declared."""
 PUBKEYS_MAX: Final = 100
 _DECLARED_MAX: Final = 64
 

@@ -49,7 +49,8 @@ class EndpointSource:
         breakers: Sequence[Breaker] = (),
     ) -> None:
         self.name, self.urls = name, tuple(urls)
-        self.covered = NOTHING_COVERED
+        self._covered: Mapping[str, int] = NOTHING_COVERED
+        self._ended = False
         self.stream: MergedStream | None = None
         self._settings, self._clock, self._rpc, self._resolve = settings, clock, rpc, resolve
         self._wanted = self.parse(settings.subscriptions)
@@ -75,6 +76,11 @@ class EndpointSource:
         """The subscriptions of every connection; a `signature:` is among them until it is answered."""
         return self._wanted if self.stream is None else self.stream.wanted
 
+    @property
+    def covered(self) -> Mapping[str, int]:
+        """Feed → the slot up to which everything was delivered or declared, if the source ended now."""
+        return {**self._covered, **self.stream.covered()} if self.stream and not self._ended else self._covered
+
     def update_subscriptions(self, texts: Sequence[str]) -> None:
         """Change the subscriptions while running, without reconnecting.
 
@@ -90,7 +96,7 @@ class EndpointSource:
 
     async def run(self, outlet: Outlet, covered: Mapping[str, int] = NOTHING_COVERED) -> Ending:
         """Deliver until `stop` or cancellation."""
-        self.covered = covered
+        self._covered, self._ended = covered, False
         async with Supervisor(self._clock) as tasks:
             self.stream = stream = MergedStream(
                 self.name,
@@ -111,7 +117,7 @@ class EndpointSource:
             try:
                 await self._stopping.wait()
             finally:
-                self.covered = stream.close()
+                self._covered, self._ended = stream.close(), True
                 tasks.cancel()
                 self._health.close()
         return Ending("stopped")

@@ -1,6 +1,7 @@
 """Declares as gaps what no connection delivered: slots without a cover, and unreadable messages."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Final
 
 from headrace.sources.connection import Connection, Unreadable
@@ -10,7 +11,7 @@ from headrace.sources.subscriptions import ChainSubscription
 
 _PAST_SLOTS: Final = 1_024
 _AHEAD_SLOTS: Final = 512
-"""Most slots from a node's head at which it delivers updates; any other slot is misread, or made up."""
+"""Maximum number of slots from a node's head at which it delivers updates; any other slot is misread, or made up."""
 
 
 class Losses:
@@ -42,6 +43,15 @@ class Losses:
         for feed, last_slot in connection.surely(reason).items():
             coverage = self._coverage.setdefault(feed, Coverage())
             self._declare(feed, coverage.end(connection.name, last_slot))
+
+    def reached(self, connections: Iterable[Connection], head: int) -> dict[str, int]:
+        """Return what `suspend` would return now."""
+        kept = self._coverage
+        self._coverage = deepcopy(kept)
+        try:
+            return self.suspend(connections, head)
+        finally:
+            self._coverage = kept
 
     def suspend(self, connections: Iterable[Connection], head: int) -> dict[str, int]:
         """End the covers of all connections at once; return feed → the slot up to which it is covered."""
@@ -76,9 +86,9 @@ class Losses:
 
 
 def _hole_of(connection: Connection, subscription: ChainSubscription, slot: int | None, head: int) -> Hole | None:
-    """Return the slot that the notification names; without one, all slots that the node may be at.
+    """Return the slot that the notification names. If it names none, return all slots that the node may be at.
 
-    None if nothing of the feed was covered yet.
+    None if the connection covered no slot of the feed yet.
     """
     head = connection.progress.head or head
     if head and slot is not None and head - _PAST_SLOTS <= slot <= head + _AHEAD_SLOTS:

@@ -138,6 +138,14 @@ class MergedStream:
             if processed:
                 start("confirm", partial(self._slots.confirm, self._rpc), restart=self._backoff())
 
+    def covered(self) -> dict[str, int]:
+        """Return feed → the slot up to which everything was delivered or declared, if the source ended now."""
+        covered = self._losses.reached(self.connections.values(), self._slots.head)
+        for feed in covered:
+            lows = (self.gaps.oldest(feed), self._fetcher.oldest(feed))
+            covered[feed] = min([covered[feed], *(slot - 1 for slot in lows if slot is not None)])
+        return covered
+
     def close(self) -> dict[str, int]:
         """End all connections at once and close open gaps; return feed → the slot up to which it is covered."""
         self._declare_unreadable()

@@ -37,7 +37,7 @@ class HttpFaults:
     calls_left: int | None = None
     """Number of calls to answer, where a batch counts as its calls. Later calls get 429 until this is set again."""
     no_batches: bool = False
-    """Answer a batch with one error, as nodes without batches do."""
+    """Answer a batch with one error, like nodes that don't support batches."""
     errors: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Method → JSON-RPC error."""
     results: dict[str, Any] = field(default_factory=dict)
@@ -176,10 +176,10 @@ class HttpRpc:
         faults = self.faults
         shown_id = request["id"] + 1 if faults.wrong_id else request["id"]
         try:
-            told: dict[str, object] = {"result": self._result(request["method"], request.get("params") or [])}
+            outcome: dict[str, object] = {"result": self._result(request["method"], request.get("params") or [])}
         except RpcProblem as problem:
-            told = {"error": {"code": problem.code, "message": problem.message}}
-        return {"jsonrpc": "2.0", "id": shown_id, **told}
+            outcome = {"error": {"code": problem.code, "message": problem.message}}
+        return {"jsonrpc": "2.0", "id": shown_id, **outcome}
 
     def _result(self, method: str, params: list[Any]) -> object:
         if method in self.faults.errors:

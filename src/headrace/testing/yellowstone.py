@@ -52,7 +52,10 @@ class YellowstoneFaults:
     repeat: int = 1
     """Number of times that each update is sent."""
     unread_max: int = 250_000
-    """Most updates that may wait for a client. One more ends its subscription with the status for a slow client."""
+    """Maximum number of updates that may wait for a client.
+
+    One more ends its subscription, with the status for a slow client.
+    """
 
 
 class _Client:
