@@ -87,4 +87,4 @@ class Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 CORE_SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
     {"core": CoreSettings, "features": Features}
 )
-"""The sections of every process; `service/settings.py` adds the sections of other packages and adapters."""
+"""The sections of every process. `service/settings.py` adds the sections of other packages and adapters."""

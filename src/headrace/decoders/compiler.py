@@ -131,7 +131,7 @@ class Layout:
         if whole is None:
             return self._read_tolerantly(data, start)
         self.decode = self._prefixes[whole]
-        decoded = self.decode(data, start)  # returns here at most once, because the length is not in `_lengths` now
+        decoded = self.decode(data, start)  # returns here at most once, because `_lengths` lacks the length now
         self._lengths[length] = whole
         return decoded
 

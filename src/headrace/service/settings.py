@@ -45,7 +45,7 @@ class ProgramSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Registers(NamedTuple):
-    """The adapters of each port. A process uses these unless a test gives others."""
+    """The adapters of each port. A process uses these unless a test passes others."""
 
     buses: Register[Bus] = BUSES
     caches: Register[Cache] = CACHES
@@ -83,7 +83,7 @@ class Registers(NamedTuple):
         return ports | {name: struct for register in self._all() for name, struct in register.sections().items()}
 
     def kinds(self, config: Config) -> tuple[str, ...]:
-        """Return the chosen sources: those that are named, else those whose endpoints are set, else DEFAULT_SOURCE."""
+        """Return the chosen sources: those that are named, or those whose endpoints are set, or DEFAULT_SOURCE."""
         named = tuple(dict.fromkeys(config.section(SourceSettings).kinds))
         return named or tuple(filter(partial(self._has_endpoints, config), self.sources)) or (DEFAULT_SOURCE,)
 
@@ -108,7 +108,7 @@ class Registers(NamedTuple):
         return self._of_nodes(config, self.kinds(config))
 
     def rpc_urls(self, config: Config) -> tuple[str, ...]:
-        """Return the HTTP endpoints that are set, else those of a source's nodes, of a chosen source first.
+        """Return the HTTP endpoints that are set, or those of a source's nodes (chosen sources first).
 
         Raises ConfigError if there are none.
         """
