@@ -8,8 +8,9 @@ from typing import Any
 
 import httpx
 
+from headrace.model.events import Position
 from headrace.sdk import Client
-from headrace.sdk.values import Event, Position
+from headrace.sdk.values import Event
 from headrace.testing.node import ScriptedNode
 from headrace.testing.valkey import Valkey
 from tests.cli.command import Running, running

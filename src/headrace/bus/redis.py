@@ -25,7 +25,7 @@ from headrace.redis.connection import Redis, check_packages
 from headrace.runtime.backoff import Backoff
 
 _PAGE: Final = 64
-"""Most entries of a lane that are read at once."""
+"""Maximum number of entries of a lane that are read at once."""
 
 _BLOCK_MS_MAX: Final = 1_000
 

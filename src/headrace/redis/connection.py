@@ -64,7 +64,7 @@ class Redis:
         return await self._answer(self._client.execute_command(*words))
 
     async def run(self, script: Script, keys: Sequence[str], *words: str | bytes | int) -> Any:
-        """Run a script and return its answer. Raises as `command` does."""
+        """Run a script and return its answer. Raises the same errors as `command`."""
         (answer,) = await self.run_all(script, keys, [words])
         if isinstance(answer, TransientError):
             raise answer

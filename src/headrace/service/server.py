@@ -163,6 +163,7 @@ class Service:
         self._asked: Mapping[str, Mapping[str, int]] = {}
         self._asked_at = 0
         self._intake: Outlet | None = None
+        self._history: HistoryHalf | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set.
@@ -183,7 +184,7 @@ class Service:
             history = None
             if self.config.section(Features).history and "ingest" in self.lanes.candidates:
                 parts = (self.config, context, self._registers, self.lanes.writers["ingest"], self._audience)
-                history = await enter_history(stack, *parts, keep=not self._play)
+                history = self._history = await enter_history(stack, *parts, keep=not self._play)
             stack.push_async_callback(self._close_gateway)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
@@ -258,6 +259,8 @@ class Service:
         if self.lanes.bus.shared:
             self.stream.resume(read_note(note))
             self.pipeline.known = await events_of_late(self.bus, self.clock)
+            if self._history is not None:
+                self._history.feed.resume()
         flow = tasks.start("ingest", "pipeline", partial(self.pipeline.run, self._outlet, writer))
         self._intake, recording = self._tap(tasks)
         intake = self._intake
