@@ -173,7 +173,7 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `route` lists the pools in the order of the swap, or the pools that share the amount. `slot` is the slot of the
     chain state from which the offer was computed, or None if the venue knows no slots. A quote stored by version 0.1.0
     has no route. `fees` are the parts of the fee, and `impact` is how much less arrives, apart from fees, than at the
-    price before the swap; not all venues say them.
+    price before the swap. `spot` is the amount at that price without fees. Not all venues give these three.
     """
 
     venue: str
@@ -184,6 +184,7 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     slot: int | None = None
     fees: tuple[Charge, ...] = ()
     impact: BaseUnits | None = None
+    spot: BaseUnits | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
