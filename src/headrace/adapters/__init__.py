@@ -1,4 +1,4 @@
-"""Adapters: chosen by name, configured and opened in the same way for every port."""
+"""Adapters, which are chosen by name, configured and opened in the same way for every port."""
 
 from headrace.adapters.context import AccountFeed, Context, Cover, Patience
 from headrace.adapters.register import Adapter, Register, load_class

@@ -15,10 +15,10 @@ from headrace.runtime.supervise import Supervisor
 from headrace.solana.rpc import Rpc
 
 Patience: TypeAlias = Callable[[TransientError], None] | None
-"""Receives the error if the server or file of an adapter can't be reached when the adapter is opened.
+"""Called with the error if the server or file of an adapter can't be reached when the adapter is opened.
 
-`open` then returns. Every method of the adapter raises TransientError until a later call can connect. With None, `open`
-raises the error instead.
+`open` then returns. Every method of the adapter raises TransientError until a later call can connect. If it is None,
+`open` raises the error instead.
 """
 
 
@@ -50,12 +50,15 @@ class AccountFeed(Protocol):
 class Context:
     """Parts of a process that an adapter may use between `open` and `close`.
 
-    The process owns all parts, and closes none before the adapter is closed. `tasks` runs the adapter's own tasks,
-    which the adapter cancels in `close`. `programs` returns the layouts of all programs. The first call loads them,
-    which takes long: call it in a thread. `resolve` returns a program's id by name and raises KeyError for an unknown
-    name. `generation` is the first part of the epochs of all topics. For a live service it is random, so that no client
-    continues at an offset of an earlier start. For a replay it is the recording's id, so that every replay has the same
-    epochs. `accounts` is None in a process that reads no stream.
+    The process owns all parts, and closes none before the adapter is closed.
+    - `tasks`: runs the adapter's own tasks, which the adapter cancels in `close`.
+    - `programs`: returns the layouts of all programs. The first call loads them, which takes long, so call it in a
+      thread.
+    - `resolve`: returns a program's id by name. Raises KeyError for an unknown name.
+    - `generation`: the first part of the epochs of all topics. For a live service it is random, so that no client
+      continues at an offset of an earlier start. For a replay it is the recording's id, so that every replay has the
+      same epochs.
+    - `accounts`: None in a process that reads no stream.
     """
 
     clock: Clock

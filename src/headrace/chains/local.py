@@ -80,7 +80,7 @@ class LocalChain:
 
     @classmethod
     async def open(cls, settings: BankSettings, context: Context) -> Self:
-        """Return the chain. Raises ConfigError without a bank file, BadInputError for a file that is no bank."""
+        """Return the chain. Raises ConfigError without a bank file, BadInputError for a file that is not a bank."""
         if settings.file is None:
             raise ConfigError("BANK_FILE", "nothing", "a bank file, as the local chain is chosen")
         return cls(settings, await asyncio.to_thread(shared_bank, Path(settings.file)), context.clock)

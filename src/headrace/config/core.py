@@ -44,7 +44,7 @@ class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     database_url: Annotated[
         str | None,
         Setting(
-            "database of orders and of messages to users; without it, SQLite files",
+            "database of orders, of messages to users and of the history; without it, SQLite files",
             env=("DATABASE_URL",),
             kind="database_url",
         ),
@@ -87,4 +87,4 @@ class Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 CORE_SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
     {"core": CoreSettings, "features": Features}
 )
-"""The sections of every process; `service/settings.py` adds the sections of other packages and adapters."""
+"""The sections of every process. `service/settings.py` adds the sections of other packages and adapters."""

@@ -50,6 +50,8 @@ between."""
 
 U = TypeVar("U", bound=AnyUpdate)
 
+_OF_TRANSACTIONS: Final = (LogsUpdate, TransactionUpdate)
+
 STUCK_S: Final = 10.0
 """Seconds after which a batch that is not published means that the pipeline is stuck."""
 
@@ -192,7 +194,7 @@ class Pipeline:
     def _news_of(self, update: AnyUpdate) -> Sequence[News]:
         if isinstance(update, AccountUpdate):
             return self._account(update)
-        if isinstance(update, LogsUpdate | TransactionUpdate):
+        if isinstance(update, _OF_TRANSACTIONS):
             return self._transaction(update)
         match update:
             case SlotUpdate():

@@ -1,5 +1,6 @@
 """Commands and scripts on one server: connections, tries, and answers as errors of Headrace's tree."""
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Sequence
 from importlib import import_module
@@ -63,7 +64,7 @@ class Redis:
         return await self._answer(self._client.execute_command(*words))
 
     async def run(self, script: Script, keys: Sequence[str], *words: str | bytes | int) -> Any:
-        """Run a script and return its answer. Raises as `command` does."""
+        """Run a script and return its answer. Raises the same errors as `command`."""
         (answer,) = await self.run_all(script, keys, [words])
         if isinstance(answer, TransientError):
             raise answer
@@ -127,10 +128,17 @@ class Redis:
         return answers
 
     async def _answer(self, asked: Awaitable[Any]) -> Any:
+        task = asyncio.current_task()
+        cancelled = 0 if task is None else task.cancelling()
         try:
-            return await asked
+            answer = await asked
         except (self._errors, OSError) as error:
-            raise self._error(error) from error
+            answer = error
+        if task is not None and task.cancelling() > cancelled:
+            raise asyncio.CancelledError  # which `asyncio.wait_for` of Python 3.11 in the driver may have swallowed
+        if isinstance(answer, Exception):
+            raise self._error(answer) from answer
+        return answer
 
     def _error(self, error: BaseException) -> TransientError:
         while isinstance(error.__cause__, self._errors):

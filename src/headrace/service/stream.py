@@ -1,4 +1,4 @@
-"""The stream of updates into the service: switched off and on, and changed, while all other parts run."""
+"""The stream of updates into the service, which is switched off and on, and changed, while all other parts run."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -42,10 +42,10 @@ def chosen(config: Config, registers: Registers = REGISTERS) -> list[Choice]:
 
 
 class Stream:
-    """Runs all chosen sources while `[features] stream` is on. Each time they are opened again.
+    """Runs all chosen sources while `[features] stream` is on. Each time, they are opened again.
 
-    What happens on the chain while the stream is off is a gap like any other: the next source of a choice learns which
-    slots the last one covered. All sources put their updates on one outlet.
+    Everything that happens on the chain while the stream is off is a gap like any other: the next source of a choice
+    learns which slots the last one covered. All sources put their updates on one outlet.
     """
 
     def __init__(self, config: Config, choices: Sequence[Choice]) -> None:
@@ -54,7 +54,7 @@ class Stream:
         self._on = False
 
     async def follow(self, tasks: Supervisor, context: Context, outlet: Outlet) -> None:
-        """Follow `[features] stream`, and the subscriptions, as they change; return only when cancelled."""
+        """Follow `[features] stream`, and the subscriptions, as they change. Returns only when cancelled."""
         changed = asyncio.Event()
         self._config.on_change(Features, lambda _old, _new: changed.set())
         for source in self._sources:
@@ -91,16 +91,16 @@ class Stream:
 
     @property
     def covered(self) -> dict[str, dict[str, int]]:
-        """Source → feed → the slot up to which everything was delivered or declared, as far as it is known now."""
+        """Source → feed → the slot up to which everything is known to be delivered or declared."""
         return {name: dict(covered) for each in self._sources for name, covered in [each.covered] if covered}
 
     def resume(self, covered: Mapping[str, Mapping[str, int]]) -> None:
-        """Continue where the sources of another process stopped, as `covered` of that process said."""
+        """Continue where the sources of another process stopped. `covered` is that process's record."""
         for source in self._sources:
             source.resumed = covered
 
     async def end(self) -> None:
-        """End the running sources; return once all have ended."""
+        """End the running sources. Return once all have ended."""
         self._on = False
         await asyncio.gather(*[source.end() for source in self._sources])
 
@@ -155,7 +155,7 @@ class _Switched:
             self._forget(f"source:{source.name}")
 
     def subscribe(self, _old: NodeSourceSettings, new: NodeSourceSettings) -> None:
-        """Change the subscriptions of the running source. Raises ConfigError as `Source.update_subscriptions` does."""
+        """Change the subscriptions of the running source. Raises ConfigError like `Source.update_subscriptions`."""
         wanted = (*new.subscriptions, *self._accounts)
         if isinstance(self._source, EndpointSource):
             self._source.update_settings(replace(new, subscriptions=wanted))

@@ -212,7 +212,7 @@ class MergedStream:
     ) -> None:
         """Record that the node accepted a subscription, whose updates have `commitment`.
 
-        `heads_tell`: while the node sends slots it sends this feed too, because both come in one stream.
+        With `heads_tell`, the feed counts as received up to the node's latest slot, because both come in one stream.
         """
         connection.acknowledged.add(subscription)
         if subscription.kind == "signature":

@@ -129,7 +129,7 @@ def read_header(file: BinaryIO) -> RecordingHeader:
 def header_of(path: Path) -> RecordingHeader:
     """Return the header of the recording at `path`.
 
-    Raises BadInputError if it is no recording, OSError if unreadable.
+    Raises BadInputError if it is not a recording, and OSError if it can't be read.
     """
     with path.open("rb") as file:
         return read_header(file)

@@ -19,7 +19,7 @@ from headrace.venues.supply import BankPools, PoolState, PoolSupply
 from headrace.venues.swapping import fits, instructions_of
 
 ROUTES_MAX: Final = 8
-"""Most routes that are tried for one that fits into a transaction, the best first."""
+"""Maximum number of routes that are tried for one that fits into a transaction, the best first."""
 
 
 class PoolVenue:
@@ -34,7 +34,7 @@ class PoolVenue:
 
     @classmethod
     async def open(cls, settings: PoolVenueSettings, context: Context) -> Self:
-        """Return the venue. Raises BadInputError for a file that is no bank."""
+        """Return the venue. Raises BadInputError for a file that is not a bank."""
         programs = await asyncio.to_thread(context.programs)
         if settings.bank is None:
             return cls(FollowedPools(context, programs, settings))
