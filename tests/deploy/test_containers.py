@@ -114,10 +114,7 @@ def test_unit_passes_systemd_and_is_confined(unit: Path, tmp_path: Path) -> None
 def test_both_units_run_a_command_that_exists_with_the_same_limits() -> None:
     one, other = (unit.read_text().splitlines() for unit in UNITS)
     differing = {
-        line.split("=")[0].lstrip("#")
-        for pair in zip(one, other, strict=True)
-        for line in pair
-        if pair[0] != pair[1]
+        line.split("=")[0].lstrip("#") for pair in zip(one, other, strict=True) for line in pair if pair[0] != pair[1]
     }
     assert {name for name in differing if name.isalpha()} == {
         "Description",
