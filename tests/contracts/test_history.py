@@ -402,10 +402,11 @@ async def test_what_was_written_outlives_the_process(open_one: Open) -> None:
 
 async def test_a_history_has_one_writer(open_one: Open) -> None:
     history = await open_one()
+    await history.write([trade(7, "a")])
     with pytest.raises(TransientError, match="another process has the history"):
-        await open_one()
+        await (await open_one()).write([trade(8, "b")])
     await history.close()
-    await open_one()
+    await (await open_one()).write([trade(8, "b")])
 
 
 async def test_clear_forgets_everything(history: History) -> None:

@@ -73,10 +73,18 @@ class HistorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         int,
         msgspec.Meta(ge=65_536),
         Setting(
-            "bytes that wait to be written; what does not fit is declared as a gap of the feed `history`",
+            "bytes that wait in memory to be written; what fits neither there nor in the file is declared as a gap",
             env=("HISTORY_BUFFER_BYTES",),
         ),
     ] = 32 * 1024 * 1024
+    spill_bytes: Annotated[
+        int,
+        msgspec.Meta(ge=0),
+        Setting(
+            "bytes of the file beside HISTORY_FILE in which facts wait while the database is away; 0: no file",
+            env=("HISTORY_SPILL_BYTES",),
+        ),
+    ] = 512 * 1024 * 1024
 
     @property
     def place(self) -> Place:

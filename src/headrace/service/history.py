@@ -5,6 +5,8 @@ import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -15,6 +17,7 @@ from headrace.config import Config
 from headrace.history import History, HistorySettings
 from headrace.history.feed import HistoryFeed
 from headrace.history.live import LiveCandles
+from headrace.history.spill import Spill
 from headrace.model.errors import TransientError
 from headrace.model.facts import News
 from headrace.runtime.probes import Probes
@@ -49,6 +52,7 @@ class HistoryHalf:
         """
         detach = facts.attach(self.feed.hear)
         tasks.start("history", "candles", self.live.run)
+        tasks.start("history", "spill", self.feed.spill)
         task = tasks.start("history", "write", self.feed.run)
 
         def end() -> asyncio.Future[object]:
@@ -90,7 +94,20 @@ async def enter_history(
     )
     stack.push_async_callback(history.close)
     live = LiveCandles(history, writer, context.clock, audience)
+    spill = await _open_spill(settings) if keep and settings.spill_bytes else None
+    if spill is not None:
+        stack.callback(spill.close)
     feed = HistoryFeed(
-        history, context.clock, context.metrics, buffer_bytes=settings.buffer_bytes, changed=live.changed
+        history, context.clock, context.metrics, buffer_bytes=settings.buffer_bytes, spill=spill, changed=live.changed
     )
     return HistoryHalf(history, feed, live, settings.place.file)
+
+
+async def _open_spill(settings: HistorySettings) -> Spill | None:
+    """Return the file for facts that do not fit the memory; None if the file can't be used."""
+    path = Path(f"{settings.file}-spill")
+    try:
+        return await asyncio.to_thread(partial(Spill, path, bytes_max=settings.spill_bytes))
+    except (OSError, TransientError) as error:
+        _log.warning("history_without_spill", file=str(path), error=str(error))
+        return None

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from headrace.adapters import Context
-from headrace.bus import Bus, BusSettings, Writer
+from headrace.bus import Bus, Writer
 from headrace.cache import Cache, CacheSettings, Snapshots
 from headrace.cache.feed import CacheFeed
 from headrace.cluster import ClusterSettings
@@ -163,6 +163,7 @@ class Service:
         self._asked: Mapping[str, Mapping[str, int]] = {}
         self._asked_at = 0
         self._intake: Outlet | None = None
+        self._history: HistoryHalf | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set.
@@ -183,7 +184,7 @@ class Service:
             history = None
             if self.config.section(Features).history and "ingest" in self.lanes.candidates:
                 parts = (self.config, context, self._registers, self.lanes.writers["ingest"], self._audience)
-                history = await enter_history(stack, *parts, keep=not self._play)
+                history = self._history = await enter_history(stack, *parts, keep=not self._play)
             stack.push_async_callback(self._close_gateway)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
@@ -258,6 +259,8 @@ class Service:
         if self.lanes.bus.shared:
             self.stream.resume(read_note(note))
             self.pipeline.known = await events_of_late(self.bus, self.clock)
+            if self._history is not None:
+                self._history.feed.resume()
         flow = tasks.start("ingest", "pipeline", partial(self.pipeline.run, self._outlet, writer))
         self._intake, recording = self._tap(tasks)
         intake = self._intake
@@ -320,13 +323,15 @@ class Service:
         The cache contains the state of the updates that this process publishes, or that it gets from a shared bus.
         """
         config, registers = self.config, self._registers
-        self.bus = await registers.buses.open(config.section(BusSettings).kind, config, context, key="bus.kind")
+        kind = registers.bus_kind(config)
+        if self._play and kind == "redis":
+            kind = "memory"  # a recording is played for this process alone
+        self.bus = await registers.buses.open(kind, config, context, key="bus.kind")
         stack.push_async_callback(self.bus.close)
         self.cache = await registers.caches.open(config.section(CacheSettings).kind, config, context, key="cache.kind")
         stack.push_async_callback(self.cache.close)
         shared, stream = self.bus.shared, config.section(Features).stream or self._play
-        kind = config.section(BusSettings).kind if shared else "memory"
-        kind = kind if kind in registers.clusters else "memory"
+        kind = kind if shared and kind in registers.clusters else "memory"
         cluster = await registers.clusters.open(kind, config, context, key="bus.kind")
         stack.push_async_callback(cluster.close)
         self.server_id, give_back = await asyncio.to_thread(partial(server_id_of, config, shared=shared))
@@ -489,11 +494,19 @@ class Service:
             _log.warning("settings_warning", warning=warning)
         for warning in self.programs.warnings:
             _log.warning("idl_warning", warning=warning)
-        core, features = self.config.section(CoreSettings), self.config.section(Features)
+        core = self.config.section(CoreSettings)
         if (auth := self.config.section(AuthSettings)).mode == "off" and (auth.jwt_secret or auth.jwks_url):
             _log.warning("authentication_not_used", meaning="keys for tokens are set, but AUTH_MODE is off")
-        if features.broker or core.redis_url:
-            _log.warning("redis_not_used", meaning="this version has the in-process bus only; one server, no sharing")
+        if self._play:
+            return
+        kind = self._registers.bus_kind(self.config)
+        if kind == "memory" and core.redis_url:
+            _log.warning(
+                "redis_not_used", meaning="REDIS_URL is set, but MESSAGE_BROKER_ENABLED or BUS_KIND says memory"
+            )
+        if kind == "redis" and not core.database_url:
+            meaning = "orders and messages to users are in files of this server alone; DATABASE_URL shares them"
+            _log.warning("database_not_shared", meaning=meaning)
 
 
 def _refuse_stream(_: Features, new: Features) -> None:

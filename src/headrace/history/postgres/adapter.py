@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any, ClassVar, Final, Self, TypeVar
 
 import asyncpg
@@ -29,6 +28,7 @@ from headrace.history.rows import (
     TradeQuery,
 )
 from headrace.model.errors import ConfigError, InvariantError, TransientError
+from headrace.runtime.clock import Clock
 
 T = TypeVar("T")
 
@@ -39,16 +39,19 @@ _DEFECTS: Final = (ArithmeticError, ValueError, TypeError, LookupError, asyncpg.
 
 
 class PostgresHistory:
-    """`History` on a database. The writer holds an advisory lock for as long as its connection lasts.
+    """`History` on a database, which several processes may read.
 
-    A call after a failed call connects again.
+    The first write makes a process the writer. It holds an advisory lock until it is closed, its connection is lost, or
+    it has written nothing for `pool_idle_s`, so that the server that takes over can write. A call after a failed call
+    connects again.
     """
 
     Settings: ClassVar = HistorySettings
 
-    def __init__(self, settings: HistorySettings) -> None:
+    def __init__(self, settings: HistorySettings, clock: Clock) -> None:
         self.on_trouble: Callable[[TransientError], None] = lambda _: None
-        self._settings, self._url = settings, settings.place.where
+        self._settings, self._url, self._clock = settings, settings.place.where, clock
+        self._written_at = 0.0
         self._writing: Writing | None = None
         self._db: Db | None = None
         self._turn = asyncio.Lock()
@@ -61,10 +64,9 @@ class PostgresHistory:
         """Connect, and create or migrate the tables.
 
         Raises ConfigError for a database that can never be used. Raises TransientError if the database can't be used
-        now, or another process writes the history. With `context.patience`, the error is passed to `patience` instead,
-        and the history is returned.
+        now. With `context.patience`, the error is passed to `patience` instead, and the history is returned.
         """
-        history = cls(settings)
+        history = cls(settings, context.clock)
         history._pool = asyncpg.create_pool(
             history._url,
             min_size=0,
@@ -77,7 +79,7 @@ class PostgresHistory:
         )
         try:
             await history._pool
-            await history._connect(partial(connect, timeout_s=settings.connect_s))
+            await history._begin()
         except TransientError as error:
             if context.patience is None:
                 await history.close()
@@ -115,20 +117,36 @@ class PostgresHistory:
         return await self._read(lambda tables: tables.slots(query))
 
     async def check(self, *, thorough: bool) -> None:
-        await self._write(Writing.check)
+        if self._writing is not None and self._clock.monotonic() - self._written_at < self._settings.pool_idle_s:
+            await self._write(Writing.check, touches=False)
+            return
+        async with self._turn:
+            await self._release()
+        await self._read(Reading.check)
 
     async def close(self) -> None:
         self._closed = True
-        self._hang_up()
+        await self._release()
         if self._pool is not None:
             self._pool.terminate()
 
-    async def _write(self, work: Callable[[Writing], Awaitable[T]]) -> T:
+    async def _release(self) -> None:
+        """Let another process be the writer. When this returns, the server has released the lock, if it answers."""
+        db, self._db, self._writing = self._db, None, None
+        if db is not None:
+            try:
+                await db.close(timeout=self._settings.connect_s)
+            except (TimeoutError, *AWAY):
+                db.terminate()
+
+    async def _write(self, work: Callable[[Writing], Awaitable[T]], *, touches: bool = True) -> T:
         async with self._turn:
+            if touches:
+                self._written_at = self._clock.monotonic()
             try:
                 self._check_open()
                 if self._writing is None or self._db is None or self._db.is_closed():
-                    await self._connect(reconnect)
+                    await self._connect()
                 assert self._writing is not None
                 result = await work(self._writing)
             except TransientError as error:
@@ -153,10 +171,20 @@ class PostgresHistory:
         except (*AWAY, asyncpg.PostgresError):
             self._hang_up()
 
-    async def _connect(self, connect: Callable[[str], Awaitable[Db]]) -> None:
-        """Connect for writing. Raises ConfigError or TransientError."""
+    async def _begin(self) -> None:
+        """Create or migrate the tables. Raises ConfigError or TransientError."""
+        db = await connect(self._url, self._settings.connect_s)
+        try:
+            await self._prepare(db)
+        except AWAY as error:
+            raise away(error) from error
+        finally:
+            db.terminate()
+
+    async def _connect(self) -> None:
+        """Become the writer. Raises TransientError if another process is."""
         self._hang_up()
-        db = await connect(self._url)
+        db = await reconnect(self._url)
         try:
             await self._prepare(db)
             await _claim(db)

@@ -152,6 +152,10 @@ class Reading:
         items = [StoredSlot(slot, STATUSES[status], *more) for slot, status, *more in rows[: query.limit]]
         return Page(items, items[-1].slot if len(rows) > query.limit else None)
 
+    async def check(self) -> None:
+        """Read the tables' version. Raises asyncpg's errors if the tables can't be used."""
+        await self._db.fetchval("select max(version) from schema_version")
+
     async def _fetch(self, sql: str, *values: Any) -> list[_Row]:
         try:
             rows: list[_Row] = await self._db.fetch(sql, *values)
