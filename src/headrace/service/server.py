@@ -65,11 +65,11 @@ DRAIN_S: Final = 10.0
 FLOW_S: Final = 3.0
 """Maximum time in seconds, at the end, for publishing what the source has delivered.
 
-It is too short only in a flood.
+It is too short only if very many updates wait.
 """
 
 ASKED_ONLY: Final = "health"
-"""A topic without messages. The health check only needs to know whether bus and cache answer."""
+"""A topic without messages, for the health check, which only needs to know whether bus and cache answer."""
 
 PARTS: Final[Mapping[str, str]] = MappingProxyType(
     {

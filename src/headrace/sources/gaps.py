@@ -28,7 +28,7 @@ class DeclaredGap(NamedTuple):
 
 
 class Gaps:
-    """Gaps of one source. One task for each feed refills its gaps; gaps declared during a refill are refilled together.
+    """Gaps of one source. One task for each feed refills its gaps. Gaps declared during a refill are refilled together.
 
     `tasks` runs the work. Without `refill` every gap is unrecoverable.
     """
@@ -62,7 +62,7 @@ class Gaps:
         self._open.clear()
 
     def add(self, subscription: ChainSubscription, hole: Hole, pubkeys: tuple[str, ...] = ()) -> None:
-        """Declare `hole` and start its refill. Returns at once; does nothing after `close`."""
+        """Declare `hole` and start its refill. Returns at once. Does nothing after `close`."""
         gap = self._gap(subscription, hole)._replace(pubkeys=pubkeys)
         if self._closed or (gap.gap_id in self._open and not pubkeys):
             return
@@ -95,7 +95,7 @@ class Gaps:
         del self._waiting[gap.subscription]
 
     async def _fill(self, subscription: ChainSubscription, gaps: list[DeclaredGap]) -> list[str]:
-        """Refill gaps of one feed; return, in words, what could not be fetched."""
+        """Refill gaps of one feed. Return a description of what could not be fetched."""
         if self._refill is None:
             return ["no HTTP endpoint"]
         try:
