@@ -59,9 +59,14 @@ class HistoryFeed:
         self._history, self._clock, self._buffer_bytes, self._changed = history, clock, buffer_bytes, changed
         self._waiting: deque[Kept | Restarted] = deque()
         self._bytes = 0
+        self.heard = self.settled = 0
+        """Facts that came, and facts that are written or declared missing."""
         self._lost: tuple[int, int] | None = None
+        self._lost_count = 0
         self._wake = asyncio.Event()
         self._closed = self._resumed = False
+        self.resumed_at: int | None = None
+        """Slot from which the sources of this process continue those of an earlier one; None if they do not."""
         self._fault: TransientError | None = None
         self._written = metrics.counter("history_written", "Facts that the history has taken")
         self._dropped = metrics.counter("history_dropped", "Facts that came faster than the history took them")
@@ -104,9 +109,11 @@ class HistoryFeed:
                 batch = self._next_batch()
                 await self._resume(batch)
                 await self._until_written(batch)
+                self.settled += len(batch)
             elif self._lost is not None:
-                lost, self._lost = self._lost, None
+                lost, count, self._lost, self._lost_count = self._lost, self._lost_count, None, 0
                 await self._until_written([_gap(*lost, "full")])
+                self.settled += count
             else:
                 self._wake.clear()
                 await self._wake.wait()
@@ -115,10 +122,12 @@ class HistoryFeed:
 
     def _take(self, fact: Kept) -> None:
         weight = _weight(fact)
+        self.heard += 1
         if self._lost is not None or self._bytes + weight > self._buffer_bytes:
             first, last = _slots_of(fact)
             lost = (first, last) if self._lost is None else self._lost
             self._lost = min(lost[0], first), max(lost[1], last)
+            self._lost_count += 1
             self._dropped.inc()
         else:
             self._bytes += weight
@@ -134,10 +143,15 @@ class HistoryFeed:
         return batch
 
     async def _resume(self, batch: Sequence[Kept]) -> None:
-        """Before the first write, declare the slots since the last write of an earlier process as a gap."""
+        """Before the first write, declare the slots since the last write of an earlier process as a gap.
+
+        Where the sources continue those of an earlier process, they declare the slots after `resumed_at` themselves.
+        """
         if self._resumed:
             return
         first = max(_slots_of(fact)[1] for fact in batch)  # the highest, as backfilled facts have old slots
+        if self.resumed_at is not None:
+            first = min(first, self.resumed_at)
         extent = await self._until_answered(self._history.extent)
         if extent.last is not None and first > extent.last:
             await self._until_written([_gap(extent.last, first, "not_running")])

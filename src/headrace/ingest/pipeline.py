@@ -79,6 +79,8 @@ class Pipeline:
         self.measures = Measures(programs, self._core.name, clock, metrics)
         self.received_at: float | None = None
         """When the last batch of updates came, by the monotonic clock."""
+        self.passed = 0
+        """Updates that `run` has taken from the outlet, published, and passed to the consumers."""
         self._busy_since: float | None = None
         self._bus_fault: TransientError | None = None
         self._clock, self._audience = clock, audience
@@ -122,6 +124,7 @@ class Pipeline:
                     await self._publish(writer, (), new_epoch=True)
                 publications += self.apply(update)
             await self._publish(writer, publications)
+            self.passed += len(batch)
             self._busy_since = None
             await self._clock.sleep(0)
 

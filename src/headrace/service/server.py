@@ -38,6 +38,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.probes import Probes
 from headrace.runtime.supervise import Supervisor
 from headrace.runtime.watch import watch
+from headrace.service.checkpoints import CheckpointKeeper, Progress, enter_checkpoints
 from headrace.service.history import END_S, HistoryHalf, enter_history
 from headrace.service.orders import OrderHalf, enter_inbox, enter_orders, files
 from headrace.service.settings import REGISTERS, ProgramSettings, Registers
@@ -80,6 +81,7 @@ PARTS: Final[Mapping[str, str]] = MappingProxyType(
         "recorder": "recording",
         "health": "tasks",
         "history": "history",
+        "checkpoints": "checkpoints",
     }
 )
 """Owner of tasks → the part on the health board that is not ready if they fail. Every owner must be listed."""
@@ -148,7 +150,7 @@ class Service:
         self._registers, self._generation = registers, generation or secrets.token_hex(4)
         self.stream = Stream(config, [Choice(source)] if source is not None else chosen(config, registers))
         self._record = record or (Path(name) if (name := config.section(RecorderSettings).file) else None)
-        self._outlet: Outlet = new_outlet("ingest")
+        self._outlet = self._intake = new_outlet("ingest")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`. Then the sources end first, their updates are delivered, and the gateway ends last."""
@@ -167,6 +169,13 @@ class Service:
             if self.config.section(Features).history and (writer := self.writers.get("ingest")) is not None:
                 parts = (self.config, context, self._registers, writer, self._audience)
                 history = await enter_history(stack, *parts, keep=not self._play)
+            keeper = None
+            if "ingest" in self.writers and not self._play:
+                keeper = await enter_checkpoints(stack, self.config, context, self._registers, self.probes)
+            if keeper is not None:
+                resumed_at = await keeper.restore(self.stream)
+                if history is not None:
+                    history.feed.resumed_at = resumed_at
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
                 facts = self.pipeline.consumers if "ingest" in self.writers else None
@@ -180,7 +189,8 @@ class Service:
             if orders is not None:
                 _log.info("orders_on", **orders.kept)
             background = [tasks.start("config", "watch", self._follow_config)]
-            end_updates = self._start_updates(tasks, context)
+            progress = self._progress(history)
+            end_updates = self._start_updates(tasks, context, keeper, progress)
             await self.probes.ask_all()
             background.append(tasks.start("health", "probes", self.probes.run))
             self.started.set()
@@ -190,11 +200,22 @@ class Service:
             await end_updates()
             if end_history is not None:
                 await asyncio.wait([end_history()], timeout=END_S)
+            if keeper is not None:
+                await keeper.finish(self.stream, progress)
             if self.gateway is not None:
                 await self.gateway.stop(DRAIN_S)
             tasks.cancel()
 
-    def _start_updates(self, tasks: Supervisor, context: Context) -> Callable[[], Awaitable[None]]:
+    def _progress(self, history: HistoryHalf | None) -> Progress:
+        received, passed = lambda: self._intake.received, lambda: self.pipeline.passed
+        if history is None:
+            return Progress(received, passed)
+        feed = history.feed
+        return Progress(received, passed, lambda: feed.heard, lambda: feed.settled)
+
+    def _start_updates(
+        self, tasks: Supervisor, context: Context, keeper: CheckpointKeeper | None, progress: Progress
+    ) -> Callable[[], Awaitable[None]]:
         """Start the flow of updates, if this process publishes them; return a function that ends the flow in order."""
         writer = self.writers.get("ingest")
         if writer is None:
@@ -203,11 +224,16 @@ class Service:
             return _end_nothing
         flow = tasks.start("ingest", "pipeline", partial(self.pipeline.run, self._outlet, writer))
         intake, recording = self._tap(tasks)
+        self._intake = intake
         lookup = self._look_up_pools(tasks, intake)
         switch = tasks.start("source", "switch", partial(self.stream.follow, tasks, context, intake))
+        watching = [switch, *lookup]
+        if keeper is not None:
+            keep = partial(keeper.run, self.stream, progress, intake)
+            watching.append(tasks.start("checkpoints", "save", keep, restart=Backoff(0.2, 5.0)))
 
         async def end() -> None:
-            for task in (switch, *lookup):
+            for task in watching:
                 task.cancel()
             await self.stream.end()
             intake.close()

@@ -22,6 +22,7 @@ from headrace.orders.settings import ExecutionSettings
 from headrace.orders.store import STORES, Store
 from headrace.solana.rpc import RpcSettings
 from headrace.sources import SOURCES, Source, SourceSettings
+from headrace.sources.checkpoints import CHECKPOINTS, Checkpoints, CheckpointSettings
 from headrace.sources.pools import PoolSettings
 from headrace.sources.recording import RecorderSettings
 from headrace.sources.settings import NodeSourceSettings
@@ -53,6 +54,7 @@ class Registers(NamedTuple):
     stores: Register[Store] = STORES
     inboxes: Register[Inbox] = INBOXES
     histories: Register[History] = HISTORIES
+    checkpoints: Register[Checkpoints] = CHECKPOINTS
 
     def sections(self) -> dict[str, type[msgspec.Struct]]:
         """Return all sections of the settings, those of the adapters last."""
@@ -71,6 +73,7 @@ class Registers(NamedTuple):
             "cache": CacheSettings,
             "inbox": InboxSettings,
             "history": HistorySettings,
+            "checkpoints": CheckpointSettings,
             "market": MarketSettings,
             "recorder": RecorderSettings,
             "orders": ExecutionSettings,

@@ -21,10 +21,14 @@ OpenSource: TypeAlias = Callable[[Context], Awaitable[Source]]
 
 
 class Choice(NamedTuple):
-    """A source that the service has: how to open it, and its settings if it has subscriptions."""
+    """A source that the service has: how to open it, its settings if it has subscriptions, its name in the register.
+
+    Without a name no checkpoint is kept.
+    """
 
     open: OpenSource
     settings: type[NodeSourceSettings] | None = None
+    kind: str = ""
 
 
 def chosen(config: Config, registers: Registers = REGISTERS) -> list[Choice]:
@@ -33,7 +37,7 @@ def chosen(config: Config, registers: Registers = REGISTERS) -> list[Choice]:
     for kind in registers.kinds(config):
         settings = registers.sources.adapter(kind).Settings
         subscribed = settings if issubclass(settings, NodeSourceSettings) else None
-        found.append(Choice(partial(registers.sources.open, kind, config, key="sources.kinds"), subscribed))
+        found.append(Choice(partial(registers.sources.open, kind, config, key="sources.kinds"), subscribed, kind))
     return found
 
 
@@ -48,6 +52,19 @@ class Stream:
         self._config = config
         self._sources = [_Switched(choice) for choice in choices]
         self._on = False
+
+    def restore(self, found: Mapping[str, Mapping[str, int]]) -> int | None:
+        """Let the sources continue where those of an earlier process ended; return the lowest slot, None without any.
+
+        `found` is kind → feed → slot. Call this before `follow`.
+        """
+        for source in self._sources:
+            source.restore(found.get(source.choice.kind, NOTHING_COVERED))
+        return min([slot for covered in self.checkpoints().values() for slot in covered.values()], default=None)
+
+    def checkpoints(self) -> dict[str, Mapping[str, int]]:
+        """Return kind → feed → slot, as of now: see `Source.checkpoint`."""
+        return {source.choice.kind: source.checkpoint for source in self._sources if source.choice.kind}
 
     async def follow(self, tasks: Supervisor, context: Context, outlet: Outlet) -> None:
         """Follow `[features] stream`, and the subscriptions, as they change; return only when cancelled."""
@@ -82,9 +99,17 @@ class _Switched:
         self.choice = choice
         self._covered: Mapping[str, int] = NOTHING_COVERED
         """Feed → the slot up to which earlier sources delivered or declared everything."""
+        self._checkpoint: Mapping[str, int] = NOTHING_COVERED
         self._source: Source | None = None
         self._running: asyncio.Task[object] | None = None
         self._forget: Callable[[str], None] = lambda _: None
+
+    @property
+    def checkpoint(self) -> Mapping[str, int]:
+        return self._checkpoint if self._source is None else self._source.checkpoint
+
+    def restore(self, covered: Mapping[str, int]) -> None:
+        self._covered = self._checkpoint = covered
 
     def start(self, tasks: Supervisor, context: Context, outlet: Outlet) -> None:
         self._forget = context.health.forget
@@ -98,7 +123,7 @@ class _Switched:
         source, self._source = self._source, None
         if source is not None:
             self._forget(f"source:{source.name}")
-            self._covered = source.covered
+            self._covered, self._checkpoint = source.covered, source.checkpoint
 
     def subscribe(self, _old: NodeSourceSettings, new: NodeSourceSettings) -> None:
         """Change the subscriptions of the running source. Raises ConfigError as `Source.update_subscriptions` does."""

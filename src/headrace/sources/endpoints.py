@@ -49,7 +49,7 @@ class EndpointSource:
         breakers: Sequence[Breaker] = (),
     ) -> None:
         self.name, self.urls = name, tuple(urls)
-        self.covered = NOTHING_COVERED
+        self.covered = self._checkpoint = NOTHING_COVERED
         self.stream: MergedStream | None = None
         self._settings, self._clock, self._rpc, self._resolve = settings, clock, rpc, resolve
         self._wanted = self.parse(settings.subscriptions)
@@ -58,6 +58,7 @@ class EndpointSource:
         self._health = SourceHealth(name, health, self.urls, stall_slots=settings.stall_slots)
         self._health.report((), len(self._wanted), now=clock.monotonic())
         self._stopping = asyncio.Event()
+        self._ended = False
 
     async def connect(self, connection: Connection, stream: MergedStream, url: str) -> Parting:
         """Connect to `url`, subscribe, and hand in arrivals until the connection ends; return how it ended.
@@ -88,9 +89,14 @@ class EndpointSource:
         """Change the settings that may change while running. Raises ConfigError, and then changes nothing."""
         self.update_subscriptions(settings.subscriptions)
 
+    @property
+    def checkpoint(self) -> Mapping[str, int]:
+        """`Source.checkpoint`: as of now while the source runs, else as of its end."""
+        return self._checkpoint if self.stream is None or self._ended else self.stream.checkpoint()
+
     async def run(self, outlet: Outlet, covered: Mapping[str, int] = NOTHING_COVERED) -> Ending:
         """Deliver until `stop` or cancellation."""
-        self.covered = covered
+        self.covered = self._checkpoint = covered
         async with Supervisor(self._clock) as tasks:
             self.stream = stream = MergedStream(
                 self.name,
@@ -111,7 +117,9 @@ class EndpointSource:
             try:
                 await self._stopping.wait()
             finally:
+                self._checkpoint = stream.checkpoint()
                 self.covered = stream.close()
+                self._ended = True
                 tasks.cancel()
                 self._health.close()
         return Ending("stopped")

@@ -45,6 +45,11 @@ class Gaps:
         """The number of gaps that are not closed yet."""
         return len(self._open)
 
+    def oldest(self, subscription: ChainSubscription) -> int | None:
+        """Return the first slot of the feed's open gaps; None without one."""
+        slots = [gap.hole.from_slot for gap in self._open.values() if gap.subscription == subscription]
+        return min(slots, default=None)
+
     def close(self) -> None:
         """Open no more gaps, and declare the open ones unrecoverable, as far as the outlet has room.
 
@@ -68,8 +73,11 @@ class Gaps:
     async def declare_lost(self, subscription: ChainSubscription, hole: Hole, reason: str) -> None:
         """Declare a hole that can't be refilled. The same slots with another reason are another gap."""
         gap = self._gap(subscription, hole, f":{reason}")
+        if not self._closed:
+            self._open[gap.gap_id] = gap
         await self._publish(gap, "open")
         await self._publish(gap, "unrecoverable", reason)
+        self._open.pop(gap.gap_id, None)
 
     def _gap(self, subscription: ChainSubscription, hole: Hole, suffix: str = "") -> DeclaredGap:
         gap_id = f"{self._name}:{subscription.feed}:{hole.from_slot}-{hole.to_slot}{suffix}"

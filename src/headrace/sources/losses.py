@@ -1,6 +1,7 @@
 """Declares as gaps what no connection delivered: slots without a cover, and unreadable messages."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Final
 
 from headrace.sources.connection import Connection, Unreadable
@@ -43,16 +44,21 @@ class Losses:
             coverage = self._coverage.setdefault(feed, Coverage())
             self._declare(feed, coverage.end(connection.name, last_slot))
 
-    def suspend(self, connections: Iterable[Connection], head: int) -> dict[str, int]:
-        """End the covers of all connections at once; return feed → the slot up to which it is covered."""
+    def reached(self, connections: Iterable[Connection], head: int) -> dict[str, int]:
+        """Return feed → the slot up to which it would be covered if all connections ended now."""
         ends: dict[str, dict[str, int]] = {feed: {} for feed in self._coverage}
         for connection in connections:
             for feed, last_slot in connection.surely().items():
                 ends.setdefault(feed, {})[connection.name] = last_slot
-        reached = {
-            feed: self._coverage.get(feed, Coverage()).suspend(last_slots, head) for feed, last_slots in ends.items()
+        found = {
+            feed: deepcopy(self._coverage.get(feed, Coverage())).suspend(last_slots, head)
+            for feed, last_slots in ends.items()
         }
-        return {feed: slot for feed, slot in reached.items() if slot is not None}
+        return {feed: slot for feed, slot in found.items() if slot is not None}
+
+    def oldest_unreadable(self, subscription: ChainSubscription) -> int | None:
+        """Return the lowest slot of an unreadable notification that is not declared yet."""
+        return self._unreadable.oldest(subscription)
 
     def unreadable(self, connection: Connection, lost: Unreadable, head: int) -> None:
         """Remember the slots of an unreadable notification until `declare_unreadable`."""

@@ -142,7 +142,26 @@ class MergedStream:
         """End all connections at once and close open gaps; return feed → the slot up to which it is covered."""
         self._declare_unreadable()
         self.gaps.close()
-        covered = self._losses.suspend(self.connections.values(), self._slots.head)
+        return self._covered()
+
+    def checkpoint(self) -> dict[str, int]:
+        """Return feed → the slot up to which everything was delivered, or declared as a gap that is closed.
+
+        No transaction up to that slot waits to be fetched or to be proven.
+        """
+        covered = self._covered()
+        for subscription in self.wanted:
+            if (feed := subscription.feed) in covered:
+                oldest = (
+                    self.gaps.oldest(subscription),
+                    self._losses.oldest_unreadable(subscription),
+                    self._proofs.oldest() if subscription.kind in LISTED else None,
+                )
+                covered[feed] = min([covered[feed], *[slot - 1 for slot in oldest if slot is not None]])
+        return covered
+
+    def _covered(self) -> dict[str, int]:
+        covered = self._losses.reached(self.connections.values(), self._slots.head)
         for feed in covered:
             oldest = self._fetcher.oldest(feed)
             covered[feed] = covered[feed] if oldest is None else min(covered[feed], oldest - 1)

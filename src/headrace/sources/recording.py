@@ -233,7 +233,7 @@ class Recording:
         self.name = name
         self.delivered = 0
         self._path, self._clock, self._speed, self._loop = path, clock, speed, loop
-        self.covered = NOTHING_COVERED
+        self.covered = self.checkpoint = NOTHING_COVERED
 
     @classmethod
     async def open(cls, settings: RecordingSettings, context: Context) -> Self:
