@@ -7,6 +7,7 @@ import msgspec
 
 from headrace.model.events import DecodedEvent, EventBody, NamedInstruction
 from headrace.model.trades import Trade
+from headrace.model.transfers import TokenTransfer
 from headrace.model.updates import (
     AccountUpdate,
     Commitment,
@@ -104,6 +105,14 @@ class TransactionSeen(msgspec.Struct, frozen=True, gc=False):
     truncated: bool
 
 
+class Transferred(msgspec.Struct, frozen=True, gc=False):
+    """A transfer of tokens, found in the instructions of a whole transaction. Only if transfers are switched on."""
+
+    event_id: str
+    origin: Origin
+    transfer: TokenTransfer
+
+
 class AccountChanged(msgspec.Struct, frozen=True, gc=False):
     """New content of an account. `body` is the body of its message.
 
@@ -151,7 +160,9 @@ class Restarted(msgspec.Struct, frozen=True, gc=False):
     """A recording starts over. Forget all earlier facts: the same facts follow again, under the same ids."""
 
 
-Fact: TypeAlias = EventSeen | Traded | TokenCreated | TransactionSeen | AccountChanged | SlotChanged | GapDeclared
+Fact: TypeAlias = (
+    EventSeen | Traded | TokenCreated | TransactionSeen | Transferred | AccountChanged | SlotChanged | GapDeclared
+)
 
 
 class Confirmed(msgspec.Struct, frozen=True):

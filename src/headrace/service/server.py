@@ -137,6 +137,7 @@ class Service:
             self.clock,
             self.metrics,
             core=core,
+            transfers=config.section(Features).transfers,
             audience=self._audience,
             market=open_market(config, self.metrics),
             ask_pool=None if play or not config.section(PoolSettings).lookup else self._ask_pool,
