@@ -26,9 +26,10 @@ def wrapped(update: TransactionUpdate) -> set[str]:
     """The accounts whose balance is made of lamports by an instruction of this transaction."""
     found = set()
     for each in update.instructions:
-        named = each.parsed is not None and str(each.parsed.get("type", "")).startswith(("sync", "close", "initialize"))
+        parsed: dict[str, Any] = each.parsed or {}
+        named = str(parsed.get("type", "")).startswith(("sync", "close", "initialize"))
         if each.program_id in PROGRAMS and (named or (each.data and each.data[0] in WRAPPING)):
-            found |= {*each.accounts[:1], *[str(value) for value in ((each.parsed or {}).get("info") or {}).values()]}
+            found |= {*each.accounts[:1], *map(str, parsed.get("info", {}).values())}
     return found
 
 
@@ -72,8 +73,8 @@ def test_transfers_add_up_to_the_recorded_change_of_every_balance(file: str) -> 
                 assert by_transfers.get(account, 0) == change, account
     for each in transfers:
         assert each.mint is not None
-        for account in (each.source, each.destination):
-            assert account is None or mints.get(account, each.mint) == each.mint
+        ends = [end for end in (each.source, each.destination) if end is not None]
+        assert {mints.get(end, each.mint) for end in ends} == {each.mint}
     assert [each.path for each in transfers] == sorted(each.path for each in transfers)
 
 
