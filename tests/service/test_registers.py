@@ -115,6 +115,7 @@ class OwnSource:
     ended: ClassVar[list[str]] = []
     name = "own"
     covered: Mapping[str, int] = {}
+    checkpoint: Mapping[str, int] = {}
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
