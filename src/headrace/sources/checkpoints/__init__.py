@@ -47,7 +47,7 @@ class Checkpoints(Protocol):
         """Replace the checkpoint of a source; feeds that `covered` lacks are forgotten."""
 
     async def check(self, *, thorough: bool) -> None:
-        """Raise TransientError if no checkpoint can be read now."""
+        """Raise TransientError if no checkpoint can be stored now. `thorough`: also if the disk has no space."""
 
     async def close(self) -> None:
         """Finish queued work and release all resources. Later calls raise TransientError."""

@@ -55,7 +55,7 @@ class SqliteCheckpoints:
         await self._thread.ask(partial(_save, source, dict(covered)))
 
     async def check(self, *, thorough: bool) -> None:
-        await self.load()
+        await self._thread.check(thorough=thorough)
 
     async def close(self) -> None:
         await self._thread.close()
