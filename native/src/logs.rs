@@ -47,7 +47,7 @@ pub fn read<'a>(lines: &[&'a str], is_bare: impl Fn(&str) -> bool) -> Option<(Ve
         let is_ray = line.starts_with(RAY_LOG);
         if line.starts_with(LOG) && !is_ray {
             if let Some(running) = stack.last() {
-                if line.chars().count() >= BARE_MIN && !line[LOG.len()..].contains(' ') && is_bare(running) {
+                if !line[LOG.len()..].contains(' ') && line.chars().count() >= BARE_MIN && is_bare(running) {
                     return None;
                 }
             }
@@ -122,6 +122,18 @@ fn frame(said: &str) -> Option<Option<Frame<'_>>> {
     Some(if plain { depth.parse().ok().map(|depth| Frame::Invoke(program_id, depth)) } else { None })
 }
 
+/// Whether each byte is a character of base58. A table: every id in the lines is checked.
+const BASE58: [bool; 256] = {
+    let mut known = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let character = byte as u8;
+        known[byte] = character.is_ascii_alphanumeric() && !matches!(character, b'0' | b'I' | b'O' | b'l');
+        byte += 1;
+    }
+    known
+};
+
 fn is_base58(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() && !matches!(byte, b'0' | b'I' | b'O' | b'l')
+    BASE58[byte as usize]
 }

@@ -60,6 +60,9 @@ ACCEPTED = [
     ("node.label", "NODE_LABEL", "", '""', ""),
     ("node.store", "NODE_STORE", "postgresql:///orders", '"postgresql:///orders"', "postgresql:///orders"),
     ("node.store", "NODE_STORE", "sqlite:////var/h.db", '"sqlite:////var/h.db"', "sqlite:////var/h.db"),
+    ("node.cache", "NODE_CACHE", "localhost:6379", '"localhost:6379"', "redis://localhost:6379"),
+    ("node.urls", "NODE_WS", "localhost:8900", '["localhost:8900"]', ("ws://localhost:8900",)),
+    ("node.rpc_url", "NODE_RPC", "localhost:8899", '"localhost:8899"', "http://localhost:8899"),
     ("node.cache", "NODE_CACHE", "rediss://h:6380/1", '"unix:///run/r.sock"', None),
 ]
 
@@ -69,7 +72,7 @@ def test_accepted(tmp_path: Path, key: str, env: str, text: str, toml: str, valu
     section, _, name = key.partition(".")
     given_env = value_of(from_env(**{env: text}), key)
     given_toml = value_of(from_toml(tmp_path, f"[{section}]\n{name} = {toml}\n"), key)
-    if key != "node.cache":
+    if value is not None or key != "node.cache":
         assert given_env == value
         assert given_toml == value
         assert type(given_toml) is type(given_env)

@@ -221,7 +221,11 @@ def test_one_transaction_of_a_slot_is_withdrawn_and_the_others_stay() -> None:
     stats = Stats(MarketSettings(interval_slots=100))
     stats.apply(trade(slot=10))
     phantom = trade(slot=10, quote=90_000)
-    stats.apply(msgspec.structs.replace(phantom, place=phantom.place._replace(signature="phantom"), unproven=True))
+    stats.apply(
+        msgspec.structs.replace(
+            phantom, place=msgspec.structs.replace(phantom.place, signature="phantom"), unproven=True
+        )
+    )
     (data,) = market(stats.decide(Proof(10, absent=("phantom",))))
     assert (data["price"], data["volume_24h"]) == ("0.002", "0.00002")
     assert stats.decide(Proof(10, absent=("phantom",))) == []

@@ -71,7 +71,8 @@ class Run:
         """The stored slot of the feed, 0 without one."""
         with contextlib.closing(sqlite3.connect(self._folder / "inbox.db")) as db:
             try:
-                rows = db.execute("select slot from checkpoints where source = ? and feed = ?", (kind, FEED))
+                source = "rpc" if kind == "rpc_pubsub" else kind
+                rows = db.execute("select slot from checkpoints where source = ? and feed = ?", (source, FEED))
                 return next(rows, (0,))[0]
             except sqlite3.OperationalError:
                 return 0
@@ -206,7 +207,7 @@ async def test_checkpoints_that_are_read_late_declare_the_slots_in_between(tmp_p
             db.execute("alter table checkpoints rename to elsewhere")
             db.execute("create view checkpoints as select source, feed, slot from elsewhere where abs(-1 << 63)")
             async with serving(node, tmp_path) as run:
-                await run.until(lambda: run.service.stream.checkpoints()["rpc_pubsub"].get(FEED, 0) > 0)
+                await run.until(lambda: run.service.stream.covered.get("rpc", {}).get(FEED, 0) > 0)
                 db.execute("drop view checkpoints")
                 db.execute("alter table elsewhere rename to checkpoints")
                 await run.until(lambda: [gap.state for gap in run.gaps] == ["open", "unrecoverable"])

@@ -115,7 +115,6 @@ class OwnSource:
     ended: ClassVar[list[str]] = []
     name = "own"
     covered: Mapping[str, int] = {}
-    checkpoint: Mapping[str, int] = {}
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
@@ -181,6 +180,7 @@ def config_of(folder: Path, toml: str = "", **env: str) -> Config:
     """Load settings for the registers with the adapters of this module."""
     (folder / "headrace.toml").write_text(toml)
     files = {name: str(folder / name) for name in ("ORDERS_FILE", "INBOX_FILE", "MOCK_CHAIN_FILE", "HISTORY_FILE")}
+    files["SERVER_ID"] = "own"
     usual = {
         "SERVER_PORT": "0",
         **({} if "[features]" in toml else {"TRANSACTION_LISTENER_ENABLED": "false"}),
@@ -260,7 +260,7 @@ async def test_a_process_claims_the_lanes_of_its_settings_and_serves_without_the
     async with Supervisor(SystemClock()) as tasks:
         serving = tasks.start("test", "service", partial(service.run, stop))
         await service.started.wait()
-        assert sorted(service.writers) == lanes
+        assert sorted(service.lanes.led) == lanes
         source = service.health.components().get("source")
         others = source is not None and source.ready and "another process" in source.detail
         assert others == ("ingest" not in lanes)
@@ -362,7 +362,7 @@ def details(service: Service) -> list[str]:
 @pytest.mark.parametrize(
     ("setting", "known"),
     [
-        ("BUS_KIND", "bus.kind: got other (from environment BUS_KIND), expected one of memory, own"),
+        ("BUS_KIND", "bus.kind: got other (from environment BUS_KIND), expected one of memory, own, redis"),
         ("CACHE_KIND", "cache.kind: got other (from environment CACHE_KIND), expected one of memory, own"),
         ("ORDER_CHAIN", "orders.chain: got other (from environment ORDER_CHAIN), expected one of local, mock, own"),
         (

@@ -1,9 +1,9 @@
-"""Updates a second on one core, from the bytes of a node's frame to the JSON text of Headrace's frame.
+"""Measures updates per second on one core, from the bytes of a node's frame to the JSON text of Headrace's frame.
 
-Measured: parse of the frame, dedupe, decode, body, market statistics, append to the memory bus, the cache that feeds
-snapshots, assembly of the event frame. Not measured: sockets. The frames are those of the included demo recording, in
-the envelope of RPC PubSub. Each has its own signature or key, as on the chain, so that none is a duplicate. The rows
-`whole` are the same trades as transactions with their instructions, already parsed.
+Included: parsing the frame, removing duplicates, decoding, the body, market statistics, the append to the memory bus,
+the cache that supplies snapshots, and the event frame. Not included: sockets. The frames are from the included demo
+recording, in the form of RPC PubSub. Each has its own signature or key, as on the chain, so that none is a duplicate.
+The rows `whole` are the same trades as transactions with their instructions, already parsed.
 """
 
 import argparse
@@ -51,7 +51,7 @@ PUMP: Final = "6EF8rrecthR5Dkzon8Nwu78hRvfCKubJ14M5uBEwF6P"
 SUBSCRIPTIONS: Final = {1: ChainSubscription("logs", PUMP), 2: ChainSubscription("program", PUMP)}
 STAMP: Final = Stamp("rpc-0", "processed")
 KEYS: Final = 2_000
-"""Accounts that change in turn; a slot has 500 updates."""
+"""Number of accounts that change in turn. A slot has 500 updates."""
 
 GOALS: Final = {"accounts": 100_000, "trades": 40_000, "whole": 28_000}
 
@@ -76,7 +76,7 @@ def account_frames(updates: Sequence[AnyUpdate], count: int, chance: random.Rand
 
 
 def trades_among(updates: Sequence[AnyUpdate]) -> list[TransactionUpdate]:
-    """Return transactions with complete logs of pump.fun trades, without new coins, which are rare."""
+    """Return the transactions with complete logs of pump.fun trades, without new coins, which are rare."""
     programs = Programs.load()
     trades = []
     for update in updates:
@@ -99,7 +99,7 @@ def trade_frames(updates: Sequence[AnyUpdate], count: int, chance: random.Random
 
 
 def whole_updates(updates: Sequence[AnyUpdate], count: int, chance: random.Random) -> list[AnyUpdate]:
-    """Return trades as complete transactions with their instructions, as a source delivers them."""
+    """Return the trades as complete transactions with their instructions, as a source delivers them."""
     trades = trades_among(updates)
     return [
         msgspec.structs.replace(
@@ -117,7 +117,7 @@ def _frame(method: str, subscription: int, slot: int, value: dict[str, Any]) -> 
 
 
 async def measure(frames: Sequence[bytes | AnyUpdate], core: str = AUTO) -> dict[str, Any]:
-    """Measure one pass over the frames, or over updates already read, in the pipeline's own batches."""
+    """Measure one pass over the frames, or over updates already parsed, in batches as large as the pipeline's."""
     clock, programs = SystemClock(), Programs.load()
     reader = open_core(core, programs)
     flow = Pipeline(programs, clock, Metrics(), market=Stats(MarketSettings()), core=reader)
@@ -148,7 +148,7 @@ async def measure(frames: Sequence[bytes | AnyUpdate], core: str = AUTO) -> dict
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure all kinds `args.runs` times in turn; return the report."""
+    """Measure all kinds `args.runs` times in turn. Return the report."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
     updates, chance = asyncio.run(demo_updates()), random.Random(1)  # noqa: S311 - not a secret
     frames: dict[str, Sequence[bytes | AnyUpdate]] = {
@@ -200,7 +200,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `headrace bench pipeline`: print a table, and with --write append the report to results.jsonl there."""
+    """Run `headrace bench pipeline`: print a table. With --write, append the report to the folder's results.jsonl."""
     parser = argparse.ArgumentParser(prog="headrace bench pipeline", description=__doc__)
     parser.add_argument("--count", type=at_least_one, default=10_000, help="updates in a run (default %(default)s)")
     parser.add_argument("--runs", type=at_least_one, default=7, help="runs of each kind (default %(default)s)")

@@ -31,10 +31,9 @@ def lane_of(topic: str) -> Lane:
     return _LANE_OF_KIND.get(topic.partition(":")[0], "ingest")
 
 
-async def claim_lanes(bus: Bus, lanes: Iterable[Lane], *, stream: bool) -> Mapping[Lane, Writer]:
-    """Return the writers of these lanes; on a shared bus, `ingest` is another process's while `stream` is off."""
-    claimed = [lane for lane in dict.fromkeys(lanes) if lane != "ingest" or stream or not bus.shared]
-    return {lane: await bus.claim(lane) for lane in claimed}
+def lanes_of(bus: Bus, lanes: Iterable[Lane], *, stream: bool) -> Sequence[Lane]:
+    """Return the lanes that a process may publish on; on a shared bus without `ingest` while `stream` is off."""
+    return [lane for lane in dict.fromkeys(lanes) if lane != "ingest" or stream or not bus.shared]
 
 
 async def publish_until_answered(

@@ -17,7 +17,7 @@ from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 
 QUEUE_BYTES: Final = 32 * 1024 * 1024
-"""Most bytes of bodies, and of names of topics to forget, that wait for the cache."""
+"""Maximum number of bytes of bodies, and of names of topics to forget, that wait for the cache."""
 
 _Entry: TypeAlias = "list[Message] | frozenset[str] | asyncio.Future[None]"
 """Messages to apply, topics to forget, or the place in the queue of a caller that waits for a snapshot."""

@@ -12,7 +12,7 @@ from headrace.model.states import has_state
 from headrace.runtime.metrics import Metrics
 
 DEPTH: Final = 16
-"""Most events remembered of one key, so that a retract can bring back an earlier event."""
+"""Maximum number of events remembered of one key, so that a retract can bring back an earlier event."""
 
 EVENT_BYTES: Final = 800
 """Bytes that a kept event takes besides its body."""

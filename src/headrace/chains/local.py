@@ -29,7 +29,7 @@ from headrace.solana.bank import Bank, Executed, Held, shared_bank
 
 GENESIS_MS: Final = 1_600_000_000_000
 SIZE_MAX: Final = 1232
-"""Most bytes of a transaction, as on real nodes."""
+"""Maximum number of bytes of a transaction, as on real nodes."""
 LANDED_MAX: Final = 100_000
 LAMPORTS_PER_SIGNATURE: Final = 5_000
 LAMPORTS_PER_SOL: Final = 1_000_000_000
@@ -79,7 +79,7 @@ class LocalChain:
 
     @classmethod
     async def open(cls, settings: BankSettings, context: Context) -> Self:
-        """Return the chain. Raises ConfigError without a bank file, BadInputError for a file that is no bank."""
+        """Return the chain. Raises ConfigError without a bank file, BadInputError for a file that is not a bank."""
         if settings.file is None:
             raise ConfigError("BANK_FILE", "nothing", "a bank file, as the local chain is chosen")
         return cls(settings, await asyncio.to_thread(shared_bank, Path(settings.file)), context.clock)
@@ -175,7 +175,7 @@ _SLIPPAGE: Final = {swap.program: swap.slippage for swap in SWAPS.values()}
 
 
 def _amount(held: Held, owner: str) -> int:
-    """Return an account's balance of its SPL coin; 0 if it is no coin account of this owner."""
+    """Return an account's balance of its SPL coin; 0 if it is not a coin account of this owner."""
     if len(held.data) < 165 or held.data[32:64] != bytes(Pubkey.from_string(owner)):
         return 0
     amount: int = struct.unpack_from("<Q", held.data, 64)[0]

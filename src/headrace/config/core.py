@@ -35,12 +35,16 @@ class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ] = msgspec.field(default_factory=_server_id)
     redis_url: Annotated[
         str | None,
-        Setting("Redis or Valkey; not used by this version", env=("REDIS_URL",), kind="redis_url"),
+        Setting(
+            "Redis or Valkey, which several servers share; `localhost:6379` may be without a scheme",
+            env=("REDIS_URL",),
+            kind="redis_url",
+        ),
     ] = None
     database_url: Annotated[
         str | None,
         Setting(
-            "database of orders and of messages to users; without it, SQLite files",
+            "database of orders, of messages to users and of the history; without it, SQLite files",
             env=("DATABASE_URL",),
             kind="database_url",
         ),
@@ -75,11 +79,15 @@ class Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         bool, Setting("publish transfers of tokens in whole transactions", env=("TRANSFERS_ENABLED",))
     ] = False
     broker: Annotated[
-        bool, Setting("a bus between servers; not used by this version", env=("MESSAGE_BROKER_ENABLED",))
-    ] = False
+        bool | None,
+        Setting(
+            "share the bus by Redis; unset: on if REDIS_URL is set; on without REDIS_URL: `redis://localhost:6379`",
+            env=("MESSAGE_BROKER_ENABLED",),
+        ),
+    ] = None
 
 
 CORE_SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
     {"core": CoreSettings, "features": Features}
 )
-"""The sections of every process; `service/settings.py` adds the sections of other packages and adapters."""
+"""The sections of every process. `service/settings.py` adds the sections of other packages and adapters."""

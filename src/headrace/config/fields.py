@@ -1,11 +1,11 @@
-"""All settings of all sections by name: reads, checks and shows the value of each field."""
+"""All settings of all sections by name. Parses, checks and shows the value of each field."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_args, get_origin
 
 import msgspec
 
-from headrace.config.kinds import KINDS
+from headrace.config.kinds import KINDS, URLS
 from headrace.config.setting import SameAs, Setting
 from headrace.config.shapes import RefusedError, Shape
 from headrace.model.redact import HIDDEN, redact
@@ -48,6 +48,10 @@ class Field(NamedTuple):
         return self.shape.expected(KINDS[self.setting.kind])
 
     @property
+    def may_hold_a_secret(self) -> bool:
+        return self.setting.secret or self.setting.kind in URLS
+
+    @property
     def required(self) -> bool:
         return self.info.required
 
@@ -86,7 +90,7 @@ class Field(NamedTuple):
             given = ",".join(KINDS[self.setting.kind].refused(item.strip()) for item in items)
         elif isinstance(given, list) and all(isinstance(item, str) for item in given):
             given = [KINDS[self.setting.kind].refused(item) for item in given]
-        elif isinstance(given, list | dict):  # not shown, as it may hold a secret anywhere
+        elif isinstance(given, list | dict):  # not shown, because any part of it may contain a secret
             return "a list" if isinstance(given, list) else "a table"
         text = redact(repr(given))
         return text if len(text) <= _SHOWN_LENGTH_MAX else f"{text[:_SHOWN_LENGTH_MAX]}…"
@@ -124,6 +128,17 @@ def fields_of(sections: Mapping[str, type[msgspec.Struct]]) -> dict[str, Field]:
             if key.rpartition(".")[0] not in sections:
                 raise TypeError(f"{struct.__name__}.{name} is the same as {key}, whose section is not there")
     return found
+
+
+def names_of_files(fields: Iterable[Field]) -> dict[str, str]:
+    """Return `NAME_FILE` → `NAME` for each setting that may contain a secret: those declared as secret, and URLs.
+
+    A name that is itself the name of a setting is left out.
+    """
+    fields = tuple(fields)
+    taken = {name for field in fields for name in field.setting.env}
+    names = {f"{name}_FILE": name for field in fields if field.may_hold_a_secret for name in field.setting.env}
+    return {file: name for file, name in names.items() if file not in taken}
 
 
 def keys_of(sections: Mapping[str, type[msgspec.Struct]], struct: type[msgspec.Struct]) -> dict[str, str]:

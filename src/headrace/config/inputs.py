@@ -1,4 +1,4 @@
-"""Reads environment, `.env` and `headrace.toml` into unchecked values with their origins; sizes are bounded."""
+"""Reads environment, `.env` and `headrace.toml` into unchecked values with their origins. Sizes are limited."""
 
 import io
 import re
@@ -16,7 +16,7 @@ LINE_LENGTH_MAX: Final = 4_096
 
 
 class Origin(NamedTuple):
-    """Origin of a setting's value. `place` is the name of a variable or file; `line` counts from 1, None if unknown."""
+    """Origin of a setting's value. `place` is the name of a variable or file. `line` counts from 1; None if unknown."""
 
     kind: Literal["default", "environment", "dotenv", "toml"]
     place: str = ""
@@ -31,14 +31,17 @@ class Origin(NamedTuple):
 
 
 class Given(NamedTuple):
-    """An unchecked value: text if from the environment or `.env`, otherwise a TOML value."""
+    """An unchecked value: text if it is from the environment or `.env`, otherwise a TOML value."""
 
     value: Any
     origin: Origin
 
 
 class Inputs(NamedTuple):
-    """All values given. The keys of `toml` are `section.field`. `errors` lists everything that could not be read."""
+    """All values given. The keys of `toml` are `section.field`. `errors` lists everything that could not be read.
+
+    `files` are the existing ones of `.env` and `headrace.toml`. `secret_files` are those that variables name.
+    """
 
     environment: dict[str, Given]
     dotenv: dict[str, Given]
@@ -46,13 +49,14 @@ class Inputs(NamedTuple):
     files: frozenset[Path]
     errors: tuple[ConfigError, ...]
     warnings: tuple[str, ...]
+    secret_files: tuple[Path, ...] = ()
 
 
 def read_inputs(env: Mapping[str, str], dotenv: Path | None, toml: Path | None, nested: Collection[str] = ()) -> Inputs:
     """Read environment and files once. Blocks.
 
-    A file that does not exist gives no values; any other problem becomes an error. `nested` are the names of all
-    sections; they show which tables within a section are sections themselves (`venues.raydium`).
+    A file that does not exist gives no values. Any other problem becomes an error. `nested` are the names of all
+    sections. They show which tables within a section are sections themselves (`venues.raydium`).
     """
     environment = {name: Given(text, Origin("environment", name)) for name, text in env.items()}
     errors: list[ConfigError] = []
@@ -60,7 +64,7 @@ def read_inputs(env: Mapping[str, str], dotenv: Path | None, toml: Path | None, 
     texts: dict[Path, str] = {}
     for path in (dotenv, toml):
         try:
-            if path is not None and (text := _text(path)) is not None:
+            if path is not None and (text := read_text(path, path.name)) is not None:
                 texts[path] = text
         except ConfigError as error:
             errors.append(error)
@@ -69,34 +73,34 @@ def read_inputs(env: Mapping[str, str], dotenv: Path | None, toml: Path | None, 
     return Inputs(environment, dotenv_given, toml_given, frozenset(texts), tuple(errors), tuple(warnings))
 
 
-def _text(path: Path) -> str | None:
-    """Return the file's text, or None without a file.
+def read_text(path: Path, key: str) -> str | None:
+    """Return the file's text, or None if there is no file. Blocks.
 
-    Raises ConfigError if it is too large, unreadable or not UTF-8.
+    Raises ConfigError for `key` if the file is too large, unreadable or not UTF-8.
     """
     expected = f"a readable UTF-8 text file of at most {FILE_BYTES_MAX} bytes"
     try:
         if path.exists() and not path.is_file():
-            raise ConfigError(path.name, "something that is not a file", expected)
+            raise ConfigError(key, "something that is not a file", expected)
         with path.open("rb") as file:
             raw = file.read(FILE_BYTES_MAX + 1)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise ConfigError(path.name, error.strerror or "an unreadable file", expected) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ConfigError(key, getattr(error, "strerror", None) or "an unreadable file", expected) from None
     if len(raw) > FILE_BYTES_MAX:
-        raise ConfigError(path.name, "a larger file", expected)
+        raise ConfigError(key, "a larger file", expected)
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-    raise ConfigError(path.name, f"bytes that are not UTF-8 on line {line}", expected)
+    raise ConfigError(key, f"bytes that are not UTF-8 on line {line}", expected)
 
 
 def _parse_dotenv(name: str, text: str, errors: list[ConfigError], warnings: list[str]) -> dict[str, Given]:
-    """Read `NAME=value` lines as python-dotenv does, without interpolation.
+    """Parse `NAME=value` lines as python-dotenv does, without interpolation.
 
-    Errors name a bad line by its number only.
+    Errors name a bad line only by its number.
     """
     found: dict[str, Given] = {}
     if any(len(line) > LINE_LENGTH_MAX for line in text.splitlines()):
@@ -120,7 +124,7 @@ def _parse_toml(name: str, text: str, errors: list[ConfigError], nested: Collect
     expected = "TOML: [section] lines and field = value lines"
     try:
         document = tomllib.loads(text)
-    except ValueError as error:  # TOMLDecodeError, or a number of more digits than Python converts
+    except ValueError as error:  # TOMLDecodeError, or a number with more digits than Python converts
         wrong = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "a number too long"
         errors.append(ConfigError(name, f"broken TOML: {wrong}", expected))
         return {}

@@ -11,16 +11,28 @@ from headrace.model.redact import HIDDEN, redact, redact_url
 
 Kind: TypeAlias = Literal["text", "ws_url", "http_url", "redis_url", "database_url", "key", "file"]
 
+URLS: Final[frozenset[Kind]] = frozenset({"ws_url", "http_url", "redis_url", "database_url"})
+"""Kinds whose values may contain a password or an API key."""
+
 _URL_LENGTH_MAX: Final = 2048
+_HOST_AND_PORT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}:[0-9]{1,5}")
 
 
 class Demand(NamedTuple):
-    """Requirement of a kind: `expected` in words, `accepts` as a test, and how refused and valid values are shown."""
+    """Requirement of a kind: `expected` in words, `accepts` as a test, and how refused and valid values are shown.
+
+    `scheme` is put before a value that is only a host and a port (`localhost:8899`), as earlier services wrote URLs.
+    """
 
     expected: str
     accepts: Callable[[str], bool]
     refused: Callable[[str], str] = redact
     shown: Callable[[str], str] = redact
+    scheme: str = ""
+
+    def complete(self, text: str) -> str:
+        """Return the value, with its scheme added if it is only a host and a port."""
+        return f"{self.scheme}://{text}" if self.scheme and _HOST_AND_PORT.fullmatch(text) else text
 
 
 def _url(schemes: tuple[str, ...], *, host: bool = True) -> Callable[[str], bool]:
@@ -38,7 +50,7 @@ def _url(schemes: tuple[str, ...], *, host: bool = True) -> Callable[[str], bool
 
 
 def _refused_url(text: str) -> str:
-    """Return scheme and host of a malformed URL; the rest is hidden, as secrets could be anywhere in it."""
+    """Return scheme and host of a malformed URL. The remainder is hidden, because any part of it could be secret."""
     if not text:
         return text
     start = re.match(r"[A-Za-z][A-Za-z0-9+.-]{0,15}://[A-Za-z0-9.-]{0,253}(:[0-9]{0,6})?(?=[/?#]|$)", text)
@@ -58,9 +70,9 @@ def _redis(text: str) -> bool:
 KINDS: Final[Mapping[Kind, Demand]] = MappingProxyType(
     {
         "text": Demand("text", lambda _: True),
-        "ws_url": Demand("a ws:// or wss:// URL", _url(("ws", "wss")), _refused_url, redact_url),
-        "http_url": Demand("an http:// or https:// URL", _url(("http", "https")), _refused_url, redact_url),
-        "redis_url": Demand("a redis://, rediss:// or unix:// URL", _redis, _refused_url),
+        "ws_url": Demand("a ws:// or wss:// URL", _url(("ws", "wss")), _refused_url, redact_url, "ws"),
+        "http_url": Demand("an http:// or https:// URL", _url(("http", "https")), _refused_url, redact_url, "http"),
+        "redis_url": Demand("a redis://, rediss:// or unix:// URL", _redis, _refused_url, scheme="redis"),
         "database_url": Demand("a postgresql:// or sqlite:/// URL", _database, _refused_url),
         "key": Demand("a base58 public key of 32 bytes", is_key),
         "file": Demand("text", lambda _: True),

@@ -50,7 +50,7 @@ def whole(high: int, low: int) -> int:
 
 
 def key_bytes(text: str) -> bytes:
-    """Return the 32 bytes of a key. For text that is no key, return its bytes after a prefix."""
+    """Return the 32 bytes of a key. If `text` is not a key, return a prefix followed by the text in UTF-8."""
     try:
         return bytes(Pubkey.from_string(text))
     except ValueError:
@@ -65,7 +65,10 @@ def key_of(raw: bytes) -> str:
 
 
 def signature_bytes(text: str) -> bytes:
-    """Return the 64 bytes of a signature. For text that is no signature, return its bytes after a prefix."""
+    """Return the 64 bytes of a signature.
+
+    If `text` is not a signature, return a prefix followed by the text in UTF-8.
+    """
     try:
         return bytes(Signature.from_string(text))
     except ValueError:

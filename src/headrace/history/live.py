@@ -18,7 +18,7 @@ from headrace.runtime.clock import Clock
 
 PAUSE_S: Final = 0.5
 PENDING_MAX: Final = 10_000
-"""Most candles that wait to be published. If more wait, the oldest are not published."""
+"""Maximum number of candles that wait to be published. If more wait, the oldest are not published."""
 
 _encode: Final = msgspec.json.Encoder().encode
 

@@ -80,8 +80,8 @@ def transfer_body(fact: Transferred, origin: Origin) -> bytes:
 
 def derived_body(derived: Derived, event_id: str, commitment: Commitment) -> bytes:
     """Return the whole body; `chain` is that of the newest trade."""
-    slot, signature, source, _ = derived.place
-    head, tail = around_state(event_id, slot, signature, commitment, source)
+    place = derived.place
+    head, tail = around_state(event_id, place.slot, place.signature, commitment, place.source)
     return head + derived.data + tail
 
 

@@ -19,7 +19,8 @@ SPAN_MAX: Final = 4_096
 """Number of slots after which older ones no longer count."""
 
 SLACK_S: Final = 120
-"""Most seconds between a block's time and its expected time: validators' clocks differ, and the chain may halt."""
+"""Maximum difference in seconds between a block's time and its expected time: validators' clocks differ, and the chain
+may halt."""
 
 
 class _Mark(NamedTuple):

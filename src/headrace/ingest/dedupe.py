@@ -1,7 +1,7 @@
 """What was seen before: by slot and transaction, and by slot and account. Pure and bounded."""
 
 from collections.abc import Hashable, Sequence
-from typing import Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Final, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -76,7 +76,7 @@ Nothing; the event itself, without its trade or token; its trade too, but withou
 """
 
 
-class Standing(NamedTuple):
+class Standing(msgspec.Struct, frozen=True, gc=False):
     """The place under which an event is published, and how much of it was published before."""
 
     place: Place

@@ -49,7 +49,7 @@ class Pools:
 
 
 def pair_of_pool(program: str, name: str, values: Fields) -> tuple[str, str] | None:
-    """Return the first and the second mint of a pool account; None for an account that is no pool."""
+    """Return the first and the second mint of a pool account; None if the account is not a pool."""
     meaning = ACCOUNTS.get((program, name))
     if meaning is None or meaning.pool is None:
         return None
@@ -80,13 +80,14 @@ class Mints:
                 del self._facts[next(iter(self._facts))]
             self._facts[mint] = learned
             return
-        decimals, supply = learned
+        if learned == known:
+            return
+        decimals, supply = learned.decimals, learned.supply
         if decimals is None:
             decimals = known.decimals
         if supply is None or (nominal and known.supply is not None):
             supply = known.supply
-        if known != (decimals, supply):
-            self._facts[mint] = MintFacts(decimals, supply)
+        self._facts[mint] = MintFacts(decimals, supply)
 
     def learn_event(self, event: DecodedEvent, meaning: EventFacts, base: str | None = None) -> None:
         """Learn the event's facts about mints; `base` is the mint that the event trades or creates, if there is one."""
@@ -105,6 +106,6 @@ class Mints:
             self.learn(held.mint, MintFacts(held.decimals))
 
     def _learn_all(self, about: Iterable[AboutMint]) -> None:
-        for mint, facts, nominal in about:
-            if mint is not None:
-                self.learn(mint, facts, nominal=nominal)
+        for each in about:
+            if each.mint is not None:
+                self.learn(each.mint, each.facts, nominal=each.nominal)

@@ -1,6 +1,6 @@
 """The update flow: source → dedupe → decode → enrich → facts → messages and market → publish → consumers."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
@@ -24,7 +24,7 @@ from headrace.ingest.slots import Forks
 from headrace.ingest.transactions import TransactionReader, origin_of, visible_parts
 from headrace.ingest.troubles import Troubles
 from headrace.model.errors import BadInputError, TransientError
-from headrace.model.events import Publication
+from headrace.model.events import Publication, event_id_of
 from headrace.model.facts import AccountChanged, Dead, News, Origin, Proof, Restarted, Transferred
 from headrace.model.updates import (
     AccountUpdate,
@@ -47,9 +47,12 @@ from headrace.solana.token_transfers import token_transfers
 from headrace.sources import Outlet
 
 BATCH_MAX: Final = 64
-"""Most updates per iteration of the loop: about 2 ms of work, so that connections are served in between."""
+"""Maximum number of updates per iteration of the loop: about 2 ms of work, so that connections are served in
+between."""
 
 U = TypeVar("U", bound=AnyUpdate)
+
+_OF_TRANSACTIONS: Final = (LogsUpdate, TransactionUpdate)
 
 STUCK_S: Final = 10.0
 """Seconds after which a batch that is not published means that the pipeline is stuck."""
@@ -84,8 +87,10 @@ class Pipeline:
         self.measures = Measures(programs, self._core.name, clock, metrics)
         self.received_at: float | None = None
         """When the last batch of updates came, by the monotonic clock."""
-        self.passed = 0
-        """Updates that `run` has taken from the outlet, published, and passed to the consumers."""
+        self.taken = self.published = 0
+        """How many updates were taken from the outlet, and how many of them are published."""
+        self.known: Container[str] = frozenset()
+        """Ids of events that another process published: if they come again, they are not published again."""
         self._busy_since: float | None = None
         self._bus_fault: TransientError | None = None
         self._clock, self._audience = clock, audience
@@ -121,6 +126,7 @@ class Pipeline:
             except ChannelClosed:
                 return
             self.received_at = self._busy_since = self._clock.monotonic()
+            self.taken += len(batch)
             publications: list[Publication] = []
             for update in batch:
                 if isinstance(update, RewindUpdate):
@@ -129,7 +135,7 @@ class Pipeline:
                     await self._publish(writer, (), new_epoch=True)
                 publications += self.apply(update)
             await self._publish(writer, publications)
-            self.passed += len(batch)
+            self.published = self.taken
             self._busy_since = None
             await self._clock.sleep(0)
 
@@ -143,6 +149,10 @@ class Pipeline:
 
     async def _publish(self, writer: Writer, publications: Sequence[Publication], *, new_epoch: bool = False) -> None:
         """Publish, however long it takes; then pass the facts behind the messages to the consumers."""
+        if self.known:
+            publications = [
+                each for each in publications if each.kind != "event" or event_id_of(each.body) not in self.known
+            ]
         if publications or new_epoch:
             await publish_until_answered(
                 writer, publications, self._clock, new_epoch=new_epoch, on_trouble=self._note_bus_fault
@@ -189,7 +199,7 @@ class Pipeline:
     def _news_of(self, update: AnyUpdate) -> Sequence[News]:
         if isinstance(update, AccountUpdate):
             return self._account(update)
-        if isinstance(update, LogsUpdate | TransactionUpdate):
+        if isinstance(update, _OF_TRANSACTIONS):
             return self._transaction(update)
         match update:
             case SlotUpdate():

@@ -1,7 +1,7 @@
 """Transactions as facts: events, their trades and tokens, and each transaction itself. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -24,7 +24,7 @@ from headrace.programs.register import EVENTS
 INCOMPLETE: Final = "incomplete"
 UNKNOWN_POOL: Final = "unknown_pool"
 RECENT_MAX: Final = 256
-"""Most transactions whose decoded form is kept for other feeds, which deliver them shortly after the first."""
+"""Maximum number of transactions whose decoded form is kept for other feeds, which deliver them shortly afterwards."""
 
 _LOGS_ONLY: Final = Scene()
 
@@ -45,7 +45,7 @@ class Found:
         self.awaited: list[tuple[str, str]] = []
 
 
-class _Draft(NamedTuple):
+class _Draft(msgspec.Struct, frozen=True, gc=False):
     """A trade whose place among the facts is reserved until everything about mints in the transaction is learned."""
 
     at: int
@@ -123,12 +123,13 @@ class TransactionReader:
         update, facts = reading.update, reading.found.facts
         if reading.whole is not None and any(draft.trade.mint is not None for draft in reading.drafts):
             self._mints.learn_balances(reading.whole.post_token_balances)
-        for at, seen, trade, again in reading.drafts:
+        for draft in reading.drafts:
+            seen, trade = draft.seen, draft.trade
             named = trade.mint is not None and trade.quote_mint is not None
             base = UNKNOWN if trade.mint is None else self._mints.of(trade.mint)
             quote = UNKNOWN if trade.quote_mint is None else self._mints.of(trade.quote_mint)
             time_s = self._times.of(update, seen.event.data, learn=named)
-            facts[at] = Traded(seen, trade, time_s, base, quote, again)
+            facts[draft.at] = Traded(seen, trade, time_s, base, quote, draft.again)
 
     def _whole(
         self,
@@ -211,7 +212,7 @@ class _Reading:
 
         An event whose meaning can't be read is still a fact.
         """
-        (path, ordinal), extent = standing
+        (path, ordinal), extent = standing.place, standing.extent
         event, body = text.event, text.body
         if (path, ordinal) != (event.path, event.ordinal):  # published under another place from an earlier update
             body = TransactionFrame(self.origin).event(event, path, ordinal, body.fields_json)

@@ -1,4 +1,4 @@
-"""Ask the outside for the engine: every venue for a quote, and the chain for the status of a transaction."""
+"""Questions that the engine asks others: every venue for a quote, and the chain for a transaction's status."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from headrace.venues import Venue
 
 TOO_SLOW: Final = "too slow"
 NO_ANSWER: Final = "no answer"
-"""Reason of a venue without a quote, as the owner reads it: a constant, never the text of an error."""
+"""Reason why a venue gave no quote, as shown to the order's owner: a constant, never the text of an error."""
 
 _log = structlog.get_logger("execution")
 
@@ -29,7 +29,7 @@ class Quotes(NamedTuple):
 async def ask_all(venues: Sequence[Venue], request: OrderRequest, timeout_s: float) -> Quotes:
     """Ask all venues at once; return their quotes in the order of `venues`.
 
-    Takes as long as the slowest venue, at most `timeout_s`. A venue that fails or is too slow is in `left_out`.
+    Takes as long as the slowest venue, but at most `timeout_s`. A venue that fails or is too slow is in `left_out`.
     """
     asked = [_ask(venue, request, timeout_s) for venue in venues]
     quotes: list[Quote] = []
@@ -39,7 +39,7 @@ async def ask_all(venues: Sequence[Venue], request: OrderRequest, timeout_s: flo
             quotes.append(answer)
         elif isinstance(answer, str):
             left_out[venue.name] = answer
-        else:  # a defect in one venue must not cost the quotes of the other venues
+        else:  # a defect in one venue must not lose the quotes of the other venues
             left_out[venue.name] = NO_ANSWER
             _log.error("venue_broken", venue=venue.name, error=repr(answer), exc_info=answer)
     return Quotes(tuple(quotes), left_out)
@@ -56,7 +56,10 @@ async def _ask(venue: Venue, request: OrderRequest, timeout_s: float) -> Quote |
 
 
 async def look_at_chain(chain: Chain, signature: str) -> ChainStatus:
-    """Ask the chain once, for the height first (see `ChainStatus`). A part that could not be asked for is None."""
+    """Ask the chain for its height and then for the transaction. An answer that could not be had is None.
+
+    `ChainStatus` says why the height comes first.
+    """
     finalized_height = answer = None
     try:
         finalized_height = await chain.finalized_height()

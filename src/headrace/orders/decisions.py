@@ -1,4 +1,4 @@
-"""The engine's decisions: which quote wins, the least amount to accept, what the chain's status proves. Pure."""
+"""The engine's decisions: which quote wins, the minimum output, and what the chain's status proves. Pure."""
 
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
@@ -12,16 +12,18 @@ from headrace.model.transactions import Answer
 AttemptVerdict: TypeAlias = Literal["succeeded", "failed", "expired", "undecided"]
 """Result of `judge`.
 
-`failed`: the bytes are in a block and did nothing. `expired`: the bytes never landed and never can, so it is safe to
-sign new bytes. `undecided`: wait, and send nothing but the same bytes.
+- `succeeded`: the transaction is in a block and took effect.
+- `failed`: the transaction is in a block and had no effect.
+- `expired`: the transaction never landed and never can, so another one may be signed.
+- `undecided`: wait, and send nothing but the same transaction.
 """
 
 
 class ChainStatus(msgspec.Struct, frozen=True):
-    """Answers of the chain to two questions, in the order in which they were asked. None: could not be asked.
+    """Answers of the chain to two questions, in the order in which they were asked. None: the chain gave no answer.
 
-    `finalized_height` is read **first**. If it were read second, the bytes could land between the two questions while
-    the height passes the limit, and the older answer "no landing" would wrongly count as "can never land".
+    `finalized_height` is read **first**. If it were read second, the transaction could land between the two questions
+    while the height passes the limit. The older answer "not landed" would then be wrongly read as "can never land".
     """
 
     finalized_height: int | None
@@ -34,21 +36,21 @@ def best(quotes: Sequence[Quote]) -> Quote:
 
 
 def least_out(request: OrderRequest, quote: Quote) -> BaseUnits:
-    """Return the least output to accept: the quote less slippage, or the owner's `min_out` if that is higher.
+    """Return the minimum output to accept: the quote less slippage, or the owner's `min_out` if that is higher.
 
-    The slippage limit is rounded up, in the owner's favour: a swap that is one unit short is refused. The result is at
-    least 1, so that no swap can give something for nothing.
+    The limit after slippage is rounded up, in the owner's favour: a swap that yields one unit less is refused. The
+    result is at least 1, so that no swap can give something for nothing.
     """
     by_slippage = -(-quote.amount_out * (BPS_WHOLE - request.slippage_bps) // BPS_WHOLE)
     return BaseUnits(max(1, by_slippage, request.min_out or 0))
 
 
 def judge(last_valid_height: int, status: ChainStatus) -> AttemptVerdict:
-    """Return what is proven about bytes that may land up to and including `last_valid_height`.
+    """Return what is proven about a transaction that may land up to and including `last_valid_height`.
 
-    The order of the questions matters. A failed question never becomes a verdict, however often it fails: unknown is
-    not failed. A landing that is only `processed` may vanish with its fork. A confirmed landing succeeded only if `err`
-    is None.
+    The order of the checks matters. A question without an answer never leads to a verdict, however often it fails:
+    unknown is not failed. A landing that is only `processed` may vanish with its fork. A confirmed landing succeeded
+    only if `err` is None.
     """
     answer = status.answer
     if answer is None:
@@ -58,7 +60,7 @@ def judge(last_valid_height: int, status: ChainStatus) -> AttemptVerdict:
         proven = (
             status.finalized_height is not None
             and status.finalized_height > last_valid_height
-            and answer.height > last_valid_height  # a node that is behind the limit can't know
+            and answer.height > last_valid_height  # a node that has not reached the limit itself can't know
         )
         return "expired" if proven else "undecided"
     if landing.depth == "processed":
@@ -69,7 +71,8 @@ def judge(last_valid_height: int, status: ChainStatus) -> AttemptVerdict:
 def judge_final(last_valid_height: int, status: ChainStatus) -> Literal["finalized", "lost", "undecided"]:
     """Return whether a confirmed landing is now final, or was lost with its fork.
 
-    Such a fork is very rare, but without this check the order would stay `confirmed` although nothing is on the chain.
+    A fork after confirmation is very rare. Without this check, the order would stay `confirmed` although nothing is on
+    the chain.
     """
     answer = status.answer
     if answer is not None and answer.landing is not None and answer.landing.depth == "finalized":

@@ -1,6 +1,6 @@
-"""After the end: follow executed orders until their landing is final, and retire old orders.
+"""After an order's end: checks executed orders until their landing is final, and retires old orders.
 
-After a landing nothing is ever signed again for the order.
+Once an order has landed, nothing is signed for it again.
 """
 
 import asyncio
@@ -20,28 +20,28 @@ from headrace.runtime.metrics import Metrics
 
 AT_ONCE: Final = 20
 PAUSE_FACTOR: Final = 3
-"""After a full round, the pause is this many times the round's length, so that orders still being executed go first."""
+"""Pause after a full round, as a multiple of the round's duration, so that orders still being executed go first."""
 
 RETIRE_PAUSE_S: Final = 60.0
 RETIRED_AT_ONCE: Final = 200
-"""Most orders retired in one transaction, so that the transaction stays short."""
+"""Maximum number of orders retired per database transaction, to keep it short."""
 
 _log = structlog.get_logger("execution")
 
 
 class Finality:
-    """Follow landings until they are final.
+    """Check landings until they are final.
 
-    Several processes may do so: the store records each order's finality once.
+    Several processes may run it: the store records each order's finality once.
     """
 
     def __init__(self, store: Store, chain: Chain, settings: ExecutionSettings, clock: Clock) -> None:
         self._store, self._chain, self._settings, self._clock = store, chain, settings, clock
 
     async def run(self) -> None:
-        """Run `look_once` repeatedly, until cancelled.
+        """Run `look_once` repeatedly until cancelled.
 
-        Raises TransientError if the store is unavailable: then run again.
+        Raises TransientError if the store is unavailable; the caller then calls `run` again.
         """
         pause_s = between_s = self._settings.finality_ms / 1000
         while True:
@@ -51,7 +51,7 @@ class Finality:
             pause_s = min(between_s, PAUSE_FACTOR * (self._clock.monotonic() - began_s)) if full else between_s
 
     async def look_once(self) -> int:
-        """Check the oldest executed orders that are not final yet; return how many are final now."""
+        """Check the oldest executed orders that are not final yet; return how many have become final."""
         waiting = await self._store.unfinal(AT_ONCE)
         return sum(await asyncio.gather(*[self._look(each) for each in waiting]))
 
@@ -76,7 +76,7 @@ class Finality:
 class Retirement:
     """Reduce old finished orders to their outcome, if `kept_s` is set.
 
-    Several processes may do so at once: the store retires each order once.
+    Several processes may run it at once: the store retires each order once.
     """
 
     def __init__(self, store: Store, settings: ExecutionSettings, clock: Clock, metrics: Metrics) -> None:
@@ -84,9 +84,9 @@ class Retirement:
         self._retired = metrics.counter("orders_retired", "Orders that this process reduced to their outcome")
 
     async def run(self) -> None:
-        """Retire orders repeatedly, until cancelled.
+        """Retire orders repeatedly until cancelled.
 
-        Raises TransientError if the store is unavailable: then run again.
+        Raises TransientError if the store is unavailable; the caller then calls `run` again.
         """
         while True:
             count = await self._store.retire(self._kept_ms, RETIRED_AT_ONCE)

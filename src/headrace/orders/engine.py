@@ -1,6 +1,6 @@
 """The order flow: claim → route → build → send → confirm → publish. Each step is stored before the next relies on it.
 
-The claim is the worker's part. Publishing follows from the events that the store commits with each step.
+The worker claims orders. Publishing is driven by the events that the store commits with each step.
 """
 
 import asyncio
@@ -38,15 +38,15 @@ TOO_LITTLE: Final = "quote_below_min_out"
 NO_QUOTE: Final = "no_quote"
 NO_SWAP: Final = "no_swap"
 NO_BLOCKHASH: Final = "chain_unavailable"
-"""Reason of a failed try, as the owner reads it: a constant, never the text of a node's or a venue's error."""
+"""Reason why a try failed, as shown to the order's owner: a constant, never the text of a node's or a venue's error."""
 
 
 @dataclass
 class Held:
     """Order under this worker's lease. Other tasks may set `cancel_wanted` and `lost` at any moment.
 
-    `unsent`: this worker has just journaled the bytes of `attempt` and never sent them. `ahead`: the preparation of a
-    new order.
+    - `unsent`: this worker has just journaled the transaction of `attempt` and has never sent it.
+    - `ahead`: the preparation of a new order.
     """
 
     order: Order
@@ -58,7 +58,7 @@ class Held:
 
 
 class Prepared(NamedTuple):
-    """Changes that lead a new order to its signed bytes, and the attempt with them. Nothing is stored or sent yet."""
+    """Changes that take a new order to its signed transaction, and the attempt. Nothing is stored or sent yet."""
 
     quoted: Change
     journaled: Change
@@ -66,7 +66,7 @@ class Prepared(NamedTuple):
 
 
 class Ahead:
-    """Preparation of an order that is not stored yet. `prepared` is None until it has succeeded."""
+    """Preparation of an order that is not stored yet. `prepared` is None until the preparation has succeeded."""
 
     def __init__(self) -> None:
         self.prepared: Prepared | None = None
@@ -74,13 +74,16 @@ class Ahead:
         self.cancel: Callable[[], object] = lambda: None
 
     async def result(self) -> Prepared | None:
-        """Wait for the end of the preparation; return its result. None if it failed: then start with new quotes."""
+        """Wait for the end of the preparation and return its result.
+
+        None: it failed, so the engine asks for new quotes.
+        """
         await self.over.wait()
         return self.prepared
 
 
 class Engine:
-    """Take one held order as far as possible. Raises LeaseLost if the lease is lost: then nothing more was sent."""
+    """Take one held order as far as possible. Raises LeaseLost if the lease is lost; nothing is sent after that."""
 
     def __init__(
         self, store: Store, chain: Chain, venues: Sequence[Venue], settings: ExecutionSettings, clock: Clock
@@ -89,14 +92,14 @@ class Engine:
         self._settings, self._clock = settings, clock
 
     async def execute(self, held: Held) -> None:
-        """Continue from the order's last stored change, until the order ends or pauses before its next try."""
+        """Continue from the order's last stored change until the order ends or pauses before its next try."""
         order, attempt = held.order, held.attempt
         if order.status is OrderStatus.SUBMITTED:
             if attempt is None:
                 raise InvariantError(f"order {order.id} is SUBMITTED, but its bytes are not there")
             sent = await self._send(attempt) if held.unsent and not self._is_late(order) else None
-            return await self._confirm(held, order, attempt, sent)  # send only the signed bytes: they may have landed
-        if order.cancel_requested:  # the cancel request came in while the bytes were being proven expired
+            return await self._confirm(held, order, attempt, sent)  # send no other: this one may have landed
+        if order.cancel_requested:  # the cancel request arrived before the transaction was proven expired
             return await self._end(order, EventKind.CANCELLED, None)
         if order.status is OrderStatus.BUILDING:
             order = self._store.apply_later(order, Change(kind=EventKind.RESTARTED))
@@ -113,12 +116,12 @@ class Engine:
                 journaled, attempt = prepared.journaled, prepared.attempt
         except TransientError as error:
             return await self._try_again(order, str(error))
-        order = await self._store.apply(order, journaled)  # the bytes are on disk before any is sent
+        order = await self._store.apply(order, journaled)  # the transaction is on disk before it is sent
         sent = None if self._is_late(order) else await self._send(attempt)  # the commit may have taken long
         return await self._confirm(held, order, attempt, sent)
 
     async def prepare(self, order: Order, ahead: Ahead) -> None:
-        """Get quotes for an order that is not stored yet, and sign the swap of the best one. Sends nothing."""
+        """Get quotes for an order that is not stored yet, and sign the swap of the best quote. Sends nothing."""
         try:
             if not self._is_late(order):
                 quoted, quote = await self._route(order)
@@ -126,7 +129,7 @@ class Engine:
                 built = await self._build(replace(order, outcome=quoted.outcome), quote)
                 ahead.prepared = Prepared(quoted, *built)
         except TransientError:
-            pass  # the engine tries again, once the order is stored
+            pass  # the engine tries again once the order is stored
         finally:
             ahead.over.set()
 
@@ -137,12 +140,12 @@ class Engine:
             raise TransientError(NO_QUOTE)
         quote = best(quotes)
         if quote.amount_out < max(1, order.request.min_out or 0):
-            raise TransientError(TOO_LITTLE)  # the chain would refuse it
+            raise TransientError(TOO_LITTLE)  # the chain would refuse the swap
         outcome = replace(order.outcome, venue=quote.venue, quotes=quotes, left_out=left_out)
         return Change(kind=EventKind.QUOTED, outcome=outcome), quote
 
     async def _build(self, order: Order, quote: Quote) -> tuple[Change, Attempt]:
-        """Sign the swap, with the order's id as its memo, in memory only.
+        """Sign the swap in memory. The order's id is the transaction's memo.
 
         Returns the change to SUBMITTED, and the attempt. Raises TransientError if the venue gives no instructions or
         the chain gives no blockhash.
@@ -172,7 +175,7 @@ class Engine:
         return Change(kind=EventKind.JOURNALED, outcome=outcome, attempt=attempt), attempt
 
     async def _send(self, attempt: Attempt) -> AttemptEvent:
-        """Send the journaled bytes. After an error it is unknown whether they arrived."""
+        """Send the journaled transaction. After an error it is unknown whether the node received it."""
         try:
             await self._chain.send(attempt)
         except TransientError:
@@ -180,10 +183,10 @@ class Engine:
         return AttemptEvent.SENT
 
     async def _confirm(self, held: Held, order: Order, attempt: Attempt, sent: AttemptEvent | None = None) -> None:
-        """Ask for the status and resend the same bytes until the chain has decided; then store the decision.
+        """Ask for the status and resend the same transaction until the chain has decided; then store the decision.
 
-        `sent`: the result of a send a moment ago. If None, the bytes are sent only after a look at the chain, and not
-        while they are in a block. Nothing is sent once the order's time is over.
+        `sent` is the result of a send a moment ago. If it is None, the transaction is sent only after the chain was
+        asked, and not while it is in a block. Nothing is sent after the order has expired.
         """
         resend_s = self._settings.resend_ms / 1000
         resend_at_s = self._clock.monotonic() + (resend_s if sent else 0)
@@ -204,7 +207,7 @@ class Engine:
         raise LeaseLost(order.id)
 
     async def _settle_landed(self, order: Order, attempt: Attempt, landing: Landing) -> None:
-        """End an order whose bytes are in a block; `landing.err` says whether they did anything."""
+        """End an order whose transaction is in a block. `landing.err` is None if the transaction took effect."""
         if landing.err is None:
             outcome = replace(
                 order.outcome,
@@ -220,7 +223,10 @@ class Engine:
             await self._end(order, EventKind.FAILED, reason, attempt=attempt, learnt=AttemptEvent.LANDED_ERR)
 
     async def _settle_expired(self, held: Held, order: Order, attempt: Attempt) -> None:
-        """End the order, or try again. Only now may it be signed again: its bytes are proven expired."""
+        """End the order, or retry it.
+
+        It may be signed again only now, because its previous transaction has provably expired.
+        """
         if held.cancel_wanted:
             await self._end(order, EventKind.CANCELLED, None, attempt=attempt, learnt=AttemptEvent.EXPIRED)
         elif self._is_late(order):
@@ -231,7 +237,7 @@ class Engine:
     async def _try_again(
         self, order: Order, reason: str, *, attempt: Attempt | None = None, learnt: AttemptEvent | None = None
     ) -> None:
-        """Store a pause and a return to routing; end the order as FAILED when its tries are used up.
+        """Return the order to routing after a pause, or end it as FAILED when it has used all its tries.
 
         A triggered order whose quotes are too low waits for its trigger again.
         """
@@ -259,12 +265,12 @@ class Engine:
         attempt: Attempt | None = None,
         learnt: AttemptEvent | None = None,
     ) -> None:
-        """End an order that has nothing on the chain and never will have."""
+        """End an order of which nothing is on the chain, and nothing ever will be."""
         outcome = replace(order.outcome, error_reason=reason, fate="not_executed")
         await self._store.apply(order, Change(kind=kind, outcome=outcome, attempt=attempt, learnt=learnt))
 
     def _may_send(self, held: Held, order: Order) -> bool:
-        """Return whether signed bytes may be sent: nobody cancels the order, and its time is not over."""
+        """Return whether the transaction may be sent: the order is not being cancelled, and has not expired."""
         return not held.cancel_wanted and not self._is_late(order)
 
     def _time_left_ms(self, order: Order) -> int:
@@ -272,10 +278,9 @@ class Engine:
         return FOREVER_MS if expires_at_ms is None else max(1, expires_at_ms - self._clock.wall_ns() // 1_000_000)
 
     def _is_late(self, order: Order) -> bool:
-        """Return whether the order's time is over.
+        """Return whether the order has expired.
 
-        An order that was claimed while it still awaits its trigger is late, too: it is claimed only once it has
-        expired.
+        An order that still awaits its trigger is claimed only after it has expired, so such an order is late.
         """
         now_ms, expires_at_ms = self._clock.wall_ns() // 1_000_000, order.request.expires_at_ms
         return order.awaits_trigger or (expires_at_ms is not None and expires_at_ms <= now_ms)

@@ -40,9 +40,9 @@ _ALWAYS_COUNTED: Final[Mapping[type, tuple[str, ...]]] = {
 def names_of(request: OrderRequest, key: str | None) -> list[str]:
     """Return the names under which the order can be found again: those of its key, and its client order id.
 
-    `abc` and `"abc"`, the form in the IETF's draft (an RFC 8941 string), are the same key. For a quoted key, an order
-    that an earlier version stored with the quotes is found first. Raises OrderRefused 400 for a text that can't be a
-    key.
+    `abc` and `"abc"` are the same key: the IETF's draft writes keys with quotes (an RFC 8941 string). For a quoted key,
+    the first name is the quoted one, under which an earlier version stored orders. Raises OrderRefused 400 for a text
+    that can't be a key.
     """
     names: list[str] = []
     if key is not None:
@@ -57,18 +57,19 @@ def names_of(request: OrderRequest, key: str | None) -> list[str]:
 
 
 def fingerprint(request: OrderRequest) -> str:
-    """Return the SHA-256, in hexadecimal, of all that must be equal in two requests under the same key.
+    """Return the SHA-256, in hexadecimal, of everything that must be equal in two requests under the same key.
 
-    Stored fingerprints must still match in later versions. So the fields of version 0.1 always count, and a later field
-    counts only if it differs from its default: a client that does not know the field still gets its order again.
-    Of `expires_in_ms` only the duration counts: the moment of expiry differs from request to request.
+    Fingerprints that are stored must still match in later versions. So the fingerprint always includes the fields of
+    version 0.1. A later field is included only if it differs from its default: a client that does not know the field
+    still gets its order again.
+    `expires_in_ms` is included as a duration, because the time of expiry differs from request to request.
     """
     asked = request if request.expires_in_ms is None else msgspec.structs.replace(request, expires_at_ms=None)
     return hashlib.sha256(msgspec.json.encode(_counted(asked))).hexdigest()
 
 
 def _counted(value: Any) -> Any:
-    """Return the fields of a value that count: those of version 0.1 in their order, then later ones that are set."""
+    """Return the fields that the fingerprint includes: those of version 0.1 in order, then later ones that are set."""
     kind: Any = type(value)
     always, later = _names_of(kind)
     if not always:
@@ -79,13 +80,16 @@ def _counted(value: Any) -> Any:
 
 @cache
 def _names_of(kind: Any) -> tuple[tuple[str, ...], tuple[tuple[str, Any], ...]]:
-    """Return a type's fields that always count, and its later fields with their defaults; none for other types."""
+    """Return a type's fields that are always included, and its later fields with their defaults.
+
+    Empty for other types.
+    """
     always = next((names for shape, names in _ALWAYS_COUNTED.items() if issubclass(kind, shape)), ())
     later = msgspec.structs.fields(kind) if always else ()
     return always, tuple((field.name, field.default) for field in later if field.name not in always)
 
 
 def _unquoted(key: str) -> str:
-    """Return the content of an RFC 8941 string; any other text unchanged."""
+    """Return the content of an RFC 8941 string; return any other text unchanged."""
     inside = _SF_STRING.fullmatch(key)
     return key if inside is None else _ESCAPED.sub(r"\1", inside[1])

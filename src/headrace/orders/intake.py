@@ -1,4 +1,4 @@
-"""Takes orders in: checks a client's request, stores it once, and only then answers."""
+"""Accepts orders: checks a client's request, stores it once, and only then answers."""
 
 import secrets
 import uuid
@@ -28,15 +28,15 @@ from headrace.venues import Venue
 
 FILLS_PAGE: Final = 500
 SAVE_AT: Final = 100
-"""Fewest fills beyond the saved portfolio for which the portfolio is saved again."""
+"""Minimum number of fills beyond the saved portfolio before the portfolio is saved again."""
 
 
 class Intake:
-    """Methods of clients on orders. Each method raises OrderRefused with a reason.
+    """Operations on orders that clients may call. Each raises OrderRefused with a reason.
 
     If the store is unavailable, the refusal is 503 and may be retried. If `worker` is given and idle, a new order is
     claimed for it in the commit that accepts the order. `recent` holds the newest orders, so that reading them needs no
-    query. `venues` are asked for offers. The constructor raises ConfigError for limits that can't be read.
+    query. `venues` are asked for offers. The constructor raises ConfigError for limits that can't be parsed.
     """
 
     def __init__(
@@ -88,13 +88,16 @@ class Intake:
                 if not lease_ms:
                     return await self._store.accept(order, keys, fingerprint(request), room)
                 return await self._accept_and_begin(self._worker, order, keys, fingerprint(request), lease_ms)
-        except TransientError as error:  # the order may be stored all the same; with a key, a retry is safe
+        except TransientError as error:  # the order may have been stored all the same; with a key, a retry is safe
             raise _unavailable() from error
 
     async def _accept_and_begin(
         self, worker: Worker, order: Order, keys: Sequence[str], known_by: str, lease_ms: int
     ) -> Accepted:
-        """Store an order and claim it for this worker. If its signed bytes are ready, they are in the same commit."""
+        """Store an order and claim it for this worker.
+
+        If its transaction is already signed, the same commit stores it.
+        """
         over = Event()
         self._preparing[over] = keys
         ahead, claimed = None, False
@@ -116,7 +119,8 @@ class Intake:
     async def _prepared(self, keys: Sequence[str]) -> None:
         """Wait until no order under these keys is being prepared.
 
-        A refusal that overtook such an order would tell the client that nothing was executed under its key.
+        If a refusal were sent before such an order is stored, the client would believe that nothing was executed under
+        its key.
         """
         for over in [over for over, others in self._preparing.items() if not set(keys).isdisjoint(others)]:
             await over.wait()
@@ -144,9 +148,9 @@ class Intake:
         return found
 
     async def cancel(self, order_id: str, *, user_id: str | None = None) -> Cancelled:
-        """Cancel the order, or store the cancel request if bytes may be on their way.
+        """Cancel the order. If its transaction may have been sent, store the cancel request.
 
-        Raises OrderRefused 409 for an order that is over.
+        Raises OrderRefused 409 if the order has ended.
         """
         try:
             cancelled = await self._store.cancel(order_id, user_id)
@@ -165,7 +169,7 @@ class Intake:
         cursor: str | None = None,
         limit: int = 50,
     ) -> Page:
-        """Return orders, newest first; `mint` may be a symbol."""
+        """Return orders, newest first. `mint` may be a symbol."""
         if status is not None and status not in OrderStatus.__members__:
             raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_query", "no such status", fields={"status": "unknown"})
         wanted = None if status is None else OrderStatus(status)
@@ -180,7 +184,7 @@ class Intake:
             raise _unavailable() from error
 
     async def events(self, order_id: str, after_seq: int = 0, limit: int = 1000) -> Sequence[OrderEvent]:
-        """Return the order's log after `after_seq`; an empty sequence for an order that does not exist."""
+        """Return the order's log after `after_seq`; empty if the order does not exist."""
         try:
             return await self._store.events(order_id, after_seq, limit)
         except TransientError as error:
@@ -197,14 +201,15 @@ class Intake:
             raise _unavailable() from error
 
     async def offer(self, asked: Mapping[str, str | int | None]) -> Offer:
-        """Return what all venues offer for a query's parameters; nothing is stored and nothing ordered."""
+        """Return what all venues offer for a query's parameters. Nothing is stored or ordered."""
         timeout_s = self._settings.quote_timeout_ms / 1000
         return await find_offer(self._venues, asked, amount_max=self._settings.amount_max, timeout_s=timeout_s)
 
     def _refusal(self, request: OrderRequest, body: dict[str, Any], now_ms: int) -> OrderRefused | None:
-        """Return why the order can't be taken now; None if it can.
+        """Return why the order can't be taken now; None if it can be taken.
 
-        The refusal is not raised here: an order under the same key may have been taken earlier, and even been executed.
+        The refusal is returned, not raised: an order under the same key may have been taken earlier, and may have been
+        executed.
         """
         try:
             check_fraction(body)
@@ -219,7 +224,7 @@ class Intake:
 
 
 async def portfolio_of(store: Store, user_id: str, *, save_at: int = SAVE_AT) -> Portfolio:
-    """Add up all of the user's fills, starting at the saved portfolio; save the part that can't change any more.
+    """Add up all of the user's fills, starting from the saved portfolio. Save the part that can no longer change.
 
     Raises TransientError if the store is unavailable.
     """
@@ -240,13 +245,13 @@ async def portfolio_of(store: Store, user_id: str, *, save_at: int = SAVE_AT) ->
             portfolio.apply(fill)
         settled = settled and after == settled_to
     if next_save is not None:
-        with suppress(TransientError):  # the portfolio is complete, and the next request tries to save it again
+        with suppress(TransientError):  # the portfolio is complete; the next request tries to save it again
             await store.save_portfolio(user_id, next_save)
     return portfolio
 
 
 def as_accepted(order: Order) -> Order:
-    """Return the order as it was when accepted: the first answer for its key, and every later answer."""
+    """Return the order as it was when accepted. The first and every later answer for its key show this order."""
     return msgspec.structs.replace(
         order,
         status=OrderStatus.PENDING,
@@ -258,7 +263,7 @@ def as_accepted(order: Order) -> Order:
 
 
 def new_id(now_ms: int) -> str:
-    """Return a UUIDv7 (RFC 9562 §5.7), which sorts by time, so that new rows go to the end of the index."""
+    """Return a UUIDv7 (RFC 9562 §5.7). Its ids sort by time, so new rows go to the end of the index."""
     value = (now_ms & (1 << 48) - 1) << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
     return str(uuid.UUID(int=value))
 
@@ -268,6 +273,6 @@ def _unknown() -> OrderRefused:
 
 
 def _unavailable() -> OrderRefused:
-    """Return the refusal while the store is unavailable: whether anything was executed is unknown."""
+    """Return the refusal to send while the store is unavailable, when it is unknown whether anything was executed."""
     message = "the orders can't be reached for now"
     return OrderRefused(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", message, retry_after_ms=1000, fate="unknown")

@@ -1,4 +1,4 @@
-"""Limits on new orders: the amount by token and user, the slippage, the expiry, orders per minute. Pure."""
+"""Limits on new orders: amount per token and user, slippage, expiry, and orders per minute. Pure."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -14,23 +14,23 @@ from headrace.protocol.session import TokenBucket
 
 USERS_MAX: Final = 10_000
 SLIPPAGE_MAX: Final = Decimal("0.5")
-"""Most slippage, as a fraction.
+"""Maximum slippage, as a fraction.
 
-Some clients send per cent as `slippage`; read as a fraction, 1 would allow any loss.
+Some clients send a percentage as `slippage`. Read as a fraction, 1 would allow any loss.
 """
 EVERYONE: Final = ""
 _EXPECTED: Final = "TOKEN=BASE_UNITS for everyone, or USER:TOKEN=BASE_UNITS for one user"
 
 
 class AmountLimits:
-    """Most base units of a token that one order may give. A limit for a user replaces the limit for everyone."""
+    """Maximum base units of a token that one order may give. A limit for a user replaces the limit for everyone."""
 
     def __init__(self, most: Mapping[tuple[str, str], int]) -> None:
         self._most = most
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> "AmountLimits":
-        """Read limits such as `SOL=5000000000` and `ann:USDC=1000000`.
+        """Parse limits such as `SOL=5000000000` and `ann:USDC=1000000`.
 
         The user is the text before the last colon, and may contain colons. Raises ConfigError naming the first wrong
         limit.
@@ -46,7 +46,10 @@ class AmountLimits:
         return cls(most)
 
     def check(self, request: OrderRequest, name: str) -> None:
-        """Raise OrderRefused 400 if the amount exceeds the user's limit for its token. `name`: the amount's field."""
+        """Raise OrderRefused 400 if the amount exceeds the user's limit for its token.
+
+        `name` is the name of the amount's field.
+        """
         mint = request.token_in.mint
         most = self._most.get((request.user_id, mint), self._most.get((EVERYONE, mint)))
         if most is not None and request.amount > most:
@@ -56,9 +59,9 @@ class AmountLimits:
 
 
 class OrderRates:
-    """A rate limit of orders per minute for each user.
+    """Limit each user to a number of orders per minute.
 
-    At most `USERS_MAX` users are kept; beyond that the user whose last order is oldest is forgotten.
+    At most `USERS_MAX` users are kept. Above that, the user whose last order is oldest is forgotten.
     """
 
     def __init__(self, per_minute: int) -> None:
@@ -66,10 +69,13 @@ class OrderRates:
         self._users: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def take(self, user_id: str, now_s: float) -> None:
-        """Count one order of the user. Raises OrderRefused 429 above the rate; a rate of 0 allows any number."""
+        """Count an order of the user.
+
+        Raises OrderRefused 429 if the rate is exceeded; a rate of 0 allows any number.
+        """
         if self._per_minute == 0:
             return
-        now_min = now_s / 60  # the bucket works in any unit of time; here in minutes
+        now_min = now_s / 60  # the bucket works in any unit of time; this one counts minutes
         bucket = self._users.get(user_id)
         if bucket is None:
             bucket = self._users[user_id] = TokenBucket(self._per_minute, now_min)
@@ -86,7 +92,10 @@ class OrderRates:
 
 
 def check_amount(request: OrderRequest, name: str, amount_max: int) -> None:
-    """Raise OrderRefused 400 if the amount exceeds the limit of every order. `name`: the amount's field."""
+    """Raise OrderRefused 400 if the amount exceeds the limit for all orders.
+
+    `name` is the name of the amount's field.
+    """
     if request.amount > amount_max:
         raise invalid("the order can't be taken as it is", {name: f"is more than {amount_max} base units"})
 
@@ -99,10 +108,10 @@ def check_time(request: OrderRequest, now_ms: int) -> None:
 
 
 def check_fraction(body: dict[str, Any]) -> None:
-    """Raise OrderRefused 400 for a `slippage` that is probably meant as per cent. `slippageBps` may have any value.
+    """Raise OrderRefused 400 for a `slippage` that is probably meant as a percentage. `slippageBps` may have any value.
 
-    The check is not part of `read_request`: an order that an earlier version took with such a slippage must still be
-    found by its key.
+    The check is not part of `read_request`, because an order that an earlier version accepted with such a slippage must
+    still be found by its key.
     """
     fraction = body.get("slippage")
     if isinstance(fraction, int | Decimal) and fraction > SLIPPAGE_MAX:

@@ -1,4 +1,4 @@
-"""Rule which event may follow which status: one table for orders, one for attempts. No other step is possible. Pure."""
+"""Which event may follow which status: one table for orders and one for attempts. No other step is possible. Pure."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -22,37 +22,38 @@ AttemptTable: TypeAlias = Mapping[tuple[AttemptStatus, AttemptEvent], AttemptSta
 ORDERS: Final[OrderTable] = MappingProxyType(
     {
         (None, EventKind.ACCEPTED): _PENDING,
-        # The market reached the rate that a limit or stop order waits for: now the order may be claimed.
+        # The market reached the rate that a limit or stop order waits for, so the order may be claimed.
         (_PENDING, EventKind.TRIGGERED): _PENDING,
         (_PENDING, EventKind.CLAIMED): _ROUTING,
         (_ROUTING, EventKind.QUOTED): _BUILDING,
         (_BUILDING, EventKind.JOURNALED): _SUBMITTED,
         (_SUBMITTED, EventKind.LANDED): _CONFIRMED,
-        # No venue quoted, the chain refused the swap, or the tries are used up.
+        # No venue quoted, the chain refused the swap, or the order has used all its tries.
         (_ROUTING, EventKind.FAILED): OrderStatus.FAILED,
         (_BUILDING, EventKind.FAILED): OrderStatus.FAILED,
         (_SUBMITTED, EventKind.FAILED): OrderStatus.FAILED,
-        # Another try. From SUBMITTED only once the earlier bytes can no longer land: see decisions.py.
+        # Another try. From SUBMITTED only once the previous transaction can no longer land: see decisions.py.
         (_ROUTING, EventKind.RETRIED): _ROUTING,
         (_BUILDING, EventKind.RETRIED): _ROUTING,
         (_SUBMITTED, EventKind.RETRIED): _ROUTING,
-        # The market reached the rate but the quotes did not: the order waits for its trigger again.
+        # The market reached the rate but the quotes did not, so the order waits for its trigger again.
         (_ROUTING, EventKind.RESTED): _PENDING,
-        # A worker died with signed bytes in memory only: no node has them, so the next worker may sign again.
+        # A worker died with the signed transaction only in memory: no node has it, so the next worker may sign again.
         (_BUILDING, EventKind.RESTARTED): _ROUTING,
         (_PENDING, EventKind.CANCELLED): OrderStatus.CANCELLED,
         (_ROUTING, EventKind.CANCELLED): OrderStatus.CANCELLED,
         (_BUILDING, EventKind.CANCELLED): OrderStatus.CANCELLED,
-        # Bytes may be on their way: the cancel request is stored, and granted only if the bytes are proven expired.
+        # The transaction may have been sent: the cancel request is stored, and is granted only if the transaction is
+        # proven expired.
         (_SUBMITTED, EventKind.CANCEL_REQUESTED): _SUBMITTED,
         (_SUBMITTED, EventKind.CANCELLED): OrderStatus.CANCELLED,
         # An order that expires while it waits is claimed first. A BUILDING order continues, or is restarted first.
         (_ROUTING, EventKind.EXPIRED): OrderStatus.EXPIRED,
         (_SUBMITTED, EventKind.EXPIRED): OrderStatus.EXPIRED,
-        # A landing becomes final, or is lost with its fork; a person must look at a lost landing.
+        # A landing becomes final, or is lost with its fork. A person must look at a lost landing.
         (_CONFIRMED, EventKind.FINALIZED): _CONFIRMED,
         (_CONFIRMED, EventKind.LANDING_LOST): _CONFIRMED,
-        # Long after the end the order's log is reduced to one event; the status stays.
+        # Long after its end, the order's log is reduced to one event. The status stays.
         (_CONFIRMED, EventKind.RETIRED): _CONFIRMED,
         (OrderStatus.FAILED, EventKind.RETIRED): OrderStatus.FAILED,
         (OrderStatus.CANCELLED, EventKind.RETIRED): OrderStatus.CANCELLED,
@@ -67,7 +68,7 @@ ATTEMPTS: Final[AttemptTable] = MappingProxyType(
         (_JOURNALED, AttemptEvent.SENT): _SENT,
         (_JOURNALED, AttemptEvent.UNCLEAR): _UNKNOWN,
         (_SENT, AttemptEvent.UNCLEAR): _UNKNOWN,
-        # A JOURNALED attempt can have landed, too: the worker died after the send, before the store had SENT.
+        # A JOURNALED attempt can also have landed: the worker died after the send, before SENT was stored.
         **{(before, AttemptEvent.LANDED_OK): AttemptStatus.LANDED_OK for before in (_JOURNALED, _SENT, _UNKNOWN)},
         **{(before, AttemptEvent.LANDED_ERR): AttemptStatus.LANDED_ERR for before in (_JOURNALED, _SENT, _UNKNOWN)},
         **{(before, AttemptEvent.EXPIRED): AttemptStatus.EXPIRED_PROVEN for before in (_JOURNALED, _SENT, _UNKNOWN)},

@@ -1,4 +1,4 @@
-"""Metrics of orders, from their events: how long each stage takes, tries per order, how many orders wait."""
+"""Metrics of orders, from their events: the duration of each stage, tries per order, and how many orders wait."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -11,7 +11,10 @@ from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 
 ORDERS_MAX: Final = 10_000
-"""Most unfinished orders whose times are kept. Beyond it the order whose last event is oldest is forgotten."""
+"""Maximum number of unfinished orders whose times are kept.
+
+Above it, the order whose last event is oldest is forgotten.
+"""
 
 DEPTH_S: Final = 5.0
 STAGES_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -26,7 +29,7 @@ _STAGES: Final = {
 
 
 class _Times:
-    """Time of the last event of each kind, in wall ms, and the number of times that bytes were signed."""
+    """Time of the last event of each kind, in wall ms, and how often a transaction was signed."""
 
     def __init__(self, accepted_ms: int) -> None:
         self.at_ms, self.tries = {EventKind.ACCEPTED: accepted_ms}, 0
@@ -35,7 +38,7 @@ class _Times:
 class OrderMetrics:
     """Event sink that measures the orders of all processes whose events the store delivers.
 
-    Times are the events' own.
+    Durations are computed from the times in the events.
     """
 
     def __init__(self, store: Store, clock: Clock, metrics: Metrics) -> None:
@@ -68,7 +71,10 @@ class OrderMetrics:
                 self._ended.labels(event.status.value).inc()
 
     async def run(self) -> None:
-        """Count waiting orders repeatedly. Raises TransientError if the store is unavailable: then run again."""
+        """Count waiting orders repeatedly.
+
+        Raises TransientError if the store is unavailable; the caller then calls `run` again.
+        """
         while True:
             depth = await self._store.depth()
             for state, count in depth._asdict().items():
@@ -82,7 +88,7 @@ class OrderMetrics:
         times.tries += event.kind is EventKind.JOURNALED
         times.at_ms[event.kind] = event.at_ms
         if event.kind is EventKind.TRIGGERED:
-            times.at_ms[EventKind.ACCEPTED] = event.at_ms  # until its trigger the order waited for the market
+            times.at_ms[EventKind.ACCEPTED] = event.at_ms  # a limit or stop order is measured from its trigger
         self._orders.move_to_end(event.order_id)
         if event.status in TERMINAL:
             self._observe("in all", event.at_ms - times.at_ms[EventKind.ACCEPTED])
@@ -90,5 +96,5 @@ class OrderMetrics:
             del self._orders[event.order_id]
 
     def _observe(self, stage: str, took_ms: int) -> None:
-        """Record a stage's length, never below 0: the clocks of two machines may differ."""
+        """Record a stage's duration, at least 0: the clocks of two machines may differ."""
         self._stages.labels(stage).observe(max(0, took_ms) / 1000)

@@ -1,4 +1,4 @@
-"""Offers for those who ask before they order: the same venues and the same choice as for an order."""
+"""Offers for a client that asks before it orders, with the same venues and the same choice as for an order."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -17,7 +17,10 @@ _NAMES: Final = {"tokenIn": "inputMint", "tokenOut": "outputMint", "amount": "am
 
 
 class Offer(NamedTuple):
-    """Best quote, all quotes, and the venues that gave none. `min_out`: what an order would accept at least."""
+    """Best quote, all quotes, and the venues that gave none.
+
+    `min_out` is the minimum output that an order would accept.
+    """
 
     request: OrderRequest
     best: Quote
@@ -31,7 +34,7 @@ async def find_offer(
 ) -> Offer:
     """Ask all venues. `asked` are the query's parameters by name.
 
-    Raises OrderRefused: 400 naming all faults, 404 if no venue gives a quote now.
+    Raises OrderRefused 400 naming all faults, or 404 if no venue gives a quote now.
     """
     request = _read(asked, amount_max)
     quotes, left_out = await ask_all(venues, request, timeout_s)
@@ -44,7 +47,7 @@ async def find_offer(
 
 
 def _read(asked: Mapping[str, str | int | None], amount_max: int) -> OrderRequest:
-    """Return the query as an order's request. Amounts are base units."""
+    """Return the query as an order request. Amounts are in base units."""
     faults = {}
     if asked.get("swapMode") not in (None, "ExactIn"):
         faults["swapMode"] = "is not ExactIn"

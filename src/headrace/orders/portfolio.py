@@ -1,4 +1,4 @@
-"""A user's portfolio: balances, cost and profit, added up from the user's fills, in integers. Pure."""
+"""A user's portfolio: balances, cost and profit, added up from the user's fills in integers. Pure."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -12,26 +12,29 @@ from headrace.model.keys import USDC_MINT, USDT_MINT, WSOL_MINT
 from headrace.model.orders import Fill
 
 MONEY: Final = (USDC_MINT, USDT_MINT, WSOL_MINT)
-"""Mints in which cost is counted. A pair counts in the first of these that it contains, else in the mint that sorts
-first as text.
+"""Mints in which cost is measured. A pair's cost is in the first of these mints that the pair contains.
+
+If it contains none, the cost is in the mint whose text sorts first.
 """
 
 AVERAGE_DECIMALS: Final = 9
 
 RULES: Final = 1
-"""Version of these rules; raised when the same fills add up to another portfolio.
+"""Version of these rules, raised when the same fills add up to a different portfolio.
 
-A state of another version is void.
+A saved state of another version is not used.
 """
 
 
 @dataclass
 class Holding:
-    """One mint, counted against the mint that paid for it. All amounts are base units.
+    """Position in one mint, measured in the mint that it was bought with. All amounts are in base units.
 
-    `units` were bought and not sold yet; they cost `cost`. `realised` is the proceeds of sales less their cost, and may
-    be negative. `uncovered` units were sold without having been bought here. Their cost is unknown, so their proceeds
-    count in the balances but not in the profit.
+    - `units`: bought and not sold yet.
+    - `cost`: the cost of `units`.
+    - `realised`: the proceeds of sales less their cost; may be negative.
+    - `uncovered`: units that were sold without a known purchase. Their cost is unknown, so their proceeds are in the
+      balances but not in the profit.
     """
 
     units: int = 0
@@ -48,7 +51,7 @@ class Holding:
         """Subtract units that were sold for `proceeds`, at average cost.
 
         The cost of a part is rounded up and the proceeds of a part down, so profit is never overstated. The remaining
-        cost is exact: once everything is sold, the cost has been counted in full.
+        cost is exact: once everything is sold, the whole cost has been subtracted.
         """
         covered = min(units, self.units)
         self.uncovered += units - covered
@@ -70,9 +73,9 @@ _states = msgspec.json.Decoder(_State)
 
 
 class Portfolio:
-    """Sum of fills in the order of the log; the same fills give the same portfolio.
+    """Sum of fills in the order of the log. The same fills give the same portfolio.
 
-    `unreadable`: how many are missing.
+    `unreadable` is the number of fills that could not be read and are missing from the sum.
     """
 
     def __init__(self) -> None:
@@ -82,7 +85,7 @@ class Portfolio:
 
     @classmethod
     def of_state(cls, state: str) -> Self | None:
-        """Return the portfolio that was saved as `state`; None if `state` can't be read, or follows other rules."""
+        """Return the portfolio saved as `state`; None if it can't be read or its rules are of another version."""
         try:
             read = _states.decode(state)
         except msgspec.DecodeError:
@@ -97,7 +100,7 @@ class Portfolio:
         return portfolio
 
     def state(self) -> str:
-        """Encode all but `unreadable` as JSON. Amounts are text, because sums can exceed 64 bits."""
+        """Encode everything but `unreadable` as JSON. Amounts are text, because sums can exceed 64 bits."""
         holdings = [
             (mint, money, str(it.units), str(it.cost), str(it.realised), str(it.uncovered))
             for (mint, money), it in self.holdings.items()
@@ -106,7 +109,7 @@ class Portfolio:
         return msgspec.json.encode(_State(RULES, self.fills, balances, holdings)).decode()
 
     def apply(self, fill: Fill) -> None:
-        """Add a fill; a fill whose landing was lost moved nothing and is ignored."""
+        """Add a fill. A fill whose landing was lost moved nothing and is ignored."""
         if fill.finality == "lost":
             return
         self.fills += 1
@@ -120,7 +123,7 @@ class Portfolio:
 
 
 def money_of(one: str, other: str) -> str:
-    """Return the mint of a pair in which the other mint's cost is counted."""
+    """Return the mint of a pair in which the other mint's cost is measured."""
     for mint in MONEY:
         if mint in (one, other):
             return mint
@@ -135,7 +138,7 @@ def view(user_id: str, portfolio: Portfolio, decimals_of: Callable[[str], int | 
         return None if decimals is None else decimal_string(units, decimals)
 
     def average(holding: Holding, mint: str, money: str) -> str | None:
-        """Return the price of one whole token in whole tokens of `money`, cut after nine decimals."""
+        """Return the price of one whole token in whole tokens of `money`, truncated after nine decimals."""
         decimals, money_decimals = decimals_of(mint), decimals_of(money)
         if decimals is None or money_decimals is None or not holding.units:
             return None

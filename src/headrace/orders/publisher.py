@@ -17,7 +17,7 @@ CAPACITY = 65_536
 class Publisher:
     """Publish the store's events on the bus.
 
-    If the bus is too slow, the oldest unpublished events are dropped; the orders' logs still have them.
+    If the bus is too slow, the oldest unpublished events are dropped. They are still in the orders' logs.
     """
 
     def __init__(self, writer: Writer, clock: Clock, metrics: Metrics) -> None:
@@ -33,7 +33,7 @@ class Publisher:
         self._dropped.inc(self._news.dropped - before)
 
     async def run(self) -> None:
-        """Publish until `close`."""
+        """Publish until `close` is called."""
         while True:
             try:
                 batch = await self._news.get_batch()
@@ -48,7 +48,7 @@ class Publisher:
 
 
 def _publications(event: OrderEvent) -> list[Publication]:
-    """Return the event for both topics, and for the owner also the messages in the form that applications know."""
+    """Return the event for both topics and, for the owner, also the messages in the form that applications know."""
     key = b'"event_id":"%b:%d' % (event.order_id.encode(), event.seq)
     update = b'%b","data":%b' % (key, event_frame(event))
     order, owner = TopicHandle(f"order:{event.order_id}"), TopicHandle(f"orders:{event.user_id}")

@@ -11,7 +11,7 @@ EVENTS_MAX: Final = 100
 
 
 class Recent(NamedTuple):
-    """A new order's request and all its events so far, from `seq` 1."""
+    """A new order's request, and all its events so far, starting at `seq` 1."""
 
     request: OrderRequest
     events: list[OrderEvent]
@@ -44,6 +44,6 @@ class RecentOrders:
                 del self._orders[event.order_id]
 
     def get(self, order_id: str) -> Recent | None:
-        """Return the order's request and log; None if the order is not kept here (the store may still have it)."""
+        """Return the order's request and log. None: the order is not kept in memory, but may be in the store."""
         known = self._orders.get(order_id)
         return known if known is not None and known.events else None

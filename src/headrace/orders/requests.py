@@ -1,4 +1,4 @@
-"""Reads a client's body into a checked request: every fault is named, and no amount is ever a float. Pure."""
+"""Parses a client's body into a checked request. Every fault is named, and no amount is ever a float. Pure."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ TOKENS: Final = {
 """Tokens that may be given by name; any other token is given by its mint."""
 
 AMOUNTS: Final = ("amount", "uiAmount")
-"""The fields that may give the amount."""
+"""Fields that may give the amount."""
 ANONYMOUS: Final = "anonymous"
 DEFAULT_SLIPPAGE_BPS: Final = 100
 TEXT_MAX: Final = 128
@@ -38,7 +38,7 @@ class _Fault(Exception):  # noqa: N818  (a finding)
 
 
 def decimals_of(mint: str) -> int | None:
-    """Return the number of decimals of a mint's base units; None if it is not known."""
+    """Return the number of decimals of a mint's token; None if unknown."""
     token = find_token(mint)
     return None if token is None else token.decimals
 
@@ -47,10 +47,10 @@ _Read: TypeAlias = Callable[[], Any]  # an alias: the annotations of an inner fu
 
 
 def read_json(text: bytes) -> Any:
-    """Read a JSON body; numbers with a fraction become Decimal.
+    """Parse a JSON body. Numbers with a fraction become Decimal.
 
-    Raises OrderRefused 400. That includes texts on which RFC 8259 leaves parsers a choice: an object with the same key
-    twice, NaN, and numbers or nesting without a limit.
+    Raises OrderRefused 400. Refused are also texts that RFC 8259 lets parsers read differently: an object with the same
+    key twice, NaN, and numbers or nesting beyond any limit.
     """
     try:
         return json.loads(
@@ -73,7 +73,7 @@ def _no_constant(name: str) -> Any:
 
 
 def find_token(text: str) -> Token | None:
-    """Return a token by name or mint, without decimals if the mint is unknown here. None for any other text."""
+    """Return a token by name or mint; its decimals are None if the mint is not in `TOKENS`. None for any other text."""
     return TOKENS.get(text) or _BY_MINT.get(text) or (Token(text) if is_key(text) else None)
 
 
@@ -130,12 +130,12 @@ def read_request(body: Any, *, amount_max: int, user_id: str | None = None) -> O
 
 
 def given_of(body: Mapping[str, Any], *names: str) -> str:
-    """Return the first of these fields for which the body has a value; the first of all if it has none."""
+    """Return the first of these fields that has a value in the body; the first of `names` if none has."""
     return next((name for name in names if body.get(name) is not None), names[0])
 
 
 def begun(request: OrderRequest, now_ms: int) -> OrderRequest:
-    """Return the request with its expiry as a moment, in wall ms."""
+    """Return the request with its expiry as a point in time, in wall ms."""
     if request.expires_in_ms is None:
         return request
     return msgspec.structs.replace(request, expires_at_ms=now_ms + request.expires_in_ms)
@@ -144,7 +144,8 @@ def begun(request: OrderRequest, now_ms: int) -> OrderRequest:
 def _terms(name: str, asked: OrderBody, faults: dict[str, str]) -> Terms:
     """Read the fields that belong to the order's type.
 
-    A field that belongs to another type is a fault: a stop price on a market order would otherwise be silently ignored.
+    A field that belongs to another type is a fault. Otherwise, for example, a stop price on a market order would be
+    silently ignored.
     """
     for known, fields in fields_by_type().items():
         if known != name:
@@ -161,7 +162,7 @@ def _terms(name: str, asked: OrderBody, faults: dict[str, str]) -> Terms:
 
 
 def invalid(message: str, faults: dict[str, str]) -> OrderRefused:
-    """Return the refusal of an order, status 400, with the faults by field."""
+    """Return a refusal of an order, status 400, with the faults by field."""
     named = "; ".join(f"{name} {fault}" for name, fault in faults.items())
     return OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_order", f"{message}: {named}", fields=faults)
 
@@ -178,7 +179,7 @@ def _token(given: Any) -> Token:
 def _amount(body: dict[str, Any], token: Token | None, amount_max: int) -> BaseUnits:
     """Read the amount.
 
-    `amount` as text is base units; as a number (earlier clients) it is whole tokens, as `uiAmount`.
+    `amount` as text is in base units. As a number (from earlier clients) it is in whole tokens, like `uiAmount`.
     """
     amount, ui_amount = body.get("amount"), body.get("uiAmount")
     if amount is None and ui_amount is None:
@@ -231,7 +232,7 @@ def _checked(units: int) -> BaseUnits:
 
 
 def _slippage(body: dict[str, Any]) -> Bps:
-    """Read `slippageBps`, or `slippage` as a fraction, rounded down to whole basis points."""
+    """Read `slippageBps`, or `slippage` as a fraction. A fraction is rounded down to whole basis points."""
     bps, fraction = body.get("slippageBps"), body.get("slippage")
     if bps is not None and fraction is not None:
         raise _Fault("give either slippage or slippageBps")

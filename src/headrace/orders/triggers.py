@@ -24,7 +24,7 @@ AT_ONCE: Final = 100
 PAUSE_S: Final = 1.0
 PAUSE_MAX_S: Final = 60.0
 STALE_SLOTS: Final = 150
-"""About a minute, the longest that a transaction can take to land: an older trade is no current price."""
+"""About a minute, the longest that a transaction can take to land. An older trade does not show a current price."""
 
 _log = structlog.get_logger("execution")
 
@@ -32,13 +32,13 @@ _log = structlog.get_logger("execution")
 class Triggers:
     """Keep the waiting orders by pair and rate, and compare each trade of their mints with these rates.
 
-    A trade counts for an order only if it comes after the order is known here. A trade that fills an old gap does not
-    count: `head` returns the chain's highest slot, or None if it is not known. An order whose quotes were too low
-    pauses, longer each time. Otherwise each trade would cost a claim, quotes and three lines of the log, and would
-    delay other orders. A trade also moves the watches of orders whose type has state; a moved watch is stored.
-
-    Several processes may do so at once: the store lets one process trigger an order, once, and joins watches. The
-    orders kept here are only a copy, read from the store at each start.
+    A trade can trigger an order only if this object already had the order when the trade arrived. A trade that fills an
+    old gap triggers nothing: `head` returns the chain's highest slot, or None if unknown.
+    An order whose quotes were too low pauses, longer each time. Otherwise each trade would cost a claim, quotes and
+    three lines of the log, and would delay other orders. A trade also moves the watches of orders whose type has state,
+    and a moved watch is stored.
+    Several processes may run it at once: the store lets only one process trigger an order, once, and merges watches.
+    The orders in memory are only a copy, read from the store at each start.
     """
 
     def __init__(
@@ -57,7 +57,10 @@ class Triggers:
         self._triggered = metrics.counter("orders_triggered", "Resting orders whose trigger this process saw")
 
     async def run(self) -> None:
-        """Trigger until cancelled. Raises TransientError if the store is unavailable: then run again."""
+        """Trigger until cancelled.
+
+        Raises TransientError if the store is unavailable; the caller then calls `run` again.
+        """
         await self._load()
         self._wake.set()
         while True:
@@ -97,7 +100,7 @@ class Triggers:
             return False
 
     async def _keep_watch(self, order_id: str, watch: Watch) -> None:
-        """Store a moved watch, unless a newer trade has moved it again meanwhile."""
+        """Store a moved watch. If a newer trade has moved it again meanwhile, it stays queued."""
         try:
             await self._store.keep_watch(order_id, watch)
         except InvariantError as error:
@@ -106,7 +109,7 @@ class Triggers:
             del self._moved[order_id]
 
     def hear_orders(self, events: Sequence[OrderEvent]) -> None:
-        """Take the store's events, which say which orders begin and which stop waiting."""
+        """Handle the store's events, which show the orders that begin to wait or stop waiting."""
         for event in events:
             if event.status is not OrderStatus.PENDING or event.kind is EventKind.TRIGGERED:
                 self._remove(event.order_id)
@@ -117,7 +120,7 @@ class Triggers:
                 self._wake.set()
 
     def hear(self, news: Sequence[News]) -> None:
-        """Take facts (`model.facts.FactConsumer`). A trade whose mint no order has costs one look-up."""
+        """Handle facts (`model.facts.FactConsumer`). A trade costs only one look-up if no order has its mint."""
         self._end_pauses()
         for each in news:
             if isinstance(each, Traded) and each.trade.mint is not None and self._concerns(each.trade.mint):
@@ -137,7 +140,7 @@ class Triggers:
                 self._move(order, out, per)
 
     def _move(self, order: Order, out: int, per: int) -> None:
-        """Let a trade move the watch of an order whose type has state."""
+        """Update the watch of an order whose type has state, after a trade."""
         watch = observed(order, BaseUnits(out), BaseUnits(per))
         if watch == order.watch:
             self._moving.add(order)
@@ -154,7 +157,7 @@ class Triggers:
         now_s = self._clock.monotonic()
         while self._pauses and self._pauses[0][0] <= now_s:
             _, order_id = heappop(self._pauses)
-            # neither cancelled nor paused again
+            # the order was neither cancelled nor paused again
             if order_id in self._pausing and self._pauses_until_s[order_id] <= now_s:
                 self._pauses_until_s.pop(order_id)
                 self._add(self._pausing.pop(order_id))
@@ -191,8 +194,9 @@ def _moves(order: Order) -> Trigger | None:
 
 
 def pause_s(seq: int) -> float:
-    """Return how long an order pauses that began to wait again with line `seq` of its log.
+    """Return how long an order pauses that began to wait again with event number `seq` of its log.
 
-    Each try without success takes three lines (triggered, claimed, rested), so `seq` counts the tries of all processes.
+    Each try without success writes three events (triggered, claimed, rested), so `seq` counts the tries of all
+    processes.
     """
     return min(PAUSE_MAX_S, PAUSE_S * 2.0 ** min(seq // 3 - 1, 10))

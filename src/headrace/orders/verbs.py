@@ -1,4 +1,4 @@
-"""The verbs on orders: each takes an order as stored, and facts, and returns the order and its new events. Pure.
+"""The verbs on orders: pure functions that take an order as stored, and facts, and return the order and its new events.
 
 A store loads the row, calls the verb, and writes the result. The next status is always the machine's.
 """
@@ -30,15 +30,15 @@ from headrace.orders import machine
 from headrace.protocol.orders import event_data
 
 FOREVER_MS: Final = 2**52
-"""A moment, or a wait in ms, that never ends."""
+"""Point in time, or duration in ms, that is never reached."""
 NO_LEASE: Final = -1
-"""Stands for the ms of a lease: no lease, because the order may be claimed or is final."""
+"""Used in place of a lease's duration in ms: no lease, because the order may be claimed or is final."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Room(NamedTuple):
-    """Most orders that may await their trigger at once: of one user, and of all users together. 0: any number."""
+    """Maximum number of orders that may await their trigger at once: of one user, and of all users. 0: any number."""
 
     of_user: int = 0
     in_all: int = 0
@@ -47,7 +47,8 @@ class Room(NamedTuple):
 class Changed(NamedTuple):
     """The order after a verb, and what the store must write with it.
 
-    `lease_ms`: the lease ends this many ms from now. `NO_LEASE`: there is no lease. None: the lease stays as it was.
+    `lease_ms` is the time in ms from now at which the lease ends. `NO_LEASE` removes the lease. None leaves it
+    unchanged.
     """
 
     order: Order
@@ -58,7 +59,7 @@ class Changed(NamedTuple):
 def accept(order: Order, now_ms: int, lease_ms: int, steps: Sequence[Change] = ()) -> Changed:
     """Accept a new order. With `lease_ms`, also claim it, unless it awaits its trigger.
 
-    `steps` are the worker's first changes: they are made to a claimed order, in their sequence.
+    `steps` are the worker's first changes. They are applied in sequence, only if the order is claimed.
     """
     order = replace(order, status=machine.after(None, EventKind.ACCEPTED))
     data = {"resting": True} if order.awaits_trigger else {}
@@ -75,7 +76,7 @@ def accept(order: Order, now_ms: int, lease_ms: int, steps: Sequence[Change] = (
 
 
 def rests_until_ms(order: Order) -> int:
-    """Return when a new order's wait for its trigger ends, in wall ms: 0 for an order that awaits no trigger."""
+    """Return the time in wall ms at which a new order stops waiting for its trigger; 0 if it awaits no trigger."""
     if not order.awaits_trigger:
         return 0
     return FOREVER_MS if order.request.expires_at_ms is None else order.request.expires_at_ms
@@ -89,7 +90,10 @@ def check_keys(known: Iterable[str], fingerprint: str) -> None:
 
 
 def check_room(taken: Room, room: Room) -> None:
-    """Raise OrderRefused 409 or 503 if the orders that await their trigger leave no room for another."""
+    """Raise OrderRefused 409 or 503 if there is no room for another order that awaits its trigger.
+
+    `taken` are counts.
+    """
     if room.of_user and taken.of_user >= room.of_user:
         message = f"{taken.of_user} orders of this user wait for their price already"
         raise OrderRefused(HTTPStatus.CONFLICT, "too_many_resting", message)
@@ -99,14 +103,17 @@ def check_room(taken: Room, room: Room) -> None:
 
 
 def claim(order: Order, now_ms: int, lease_ms: int) -> Changed:
-    """Give the order to a worker under the next epoch. An order that another worker left keeps its status and log."""
+    """Give the order to a worker under the next epoch.
+
+    An order that another worker had begun keeps its status and log.
+    """
     if order.status in WORKED_ON:
         return Changed(replace(order, epoch=order.epoch + 1), (), lease_ms)
     return _step(replace(order, epoch=order.epoch + 1), EventKind.CLAIMED, now_ms, lease_ms=lease_ms)
 
 
 def trigger(order: Order, data: Mapping[str, Any], now_ms: int) -> Changed | None:
-    """Allow the order's claim, now that the market reached its trigger; None if the order awaits no trigger."""
+    """Allow the order to be claimed, because the market reached its trigger. None: the order awaits no trigger."""
     if not _waits(order):
         return None
     outcome = replace(order.outcome, triggered=True)
@@ -114,7 +121,7 @@ def trigger(order: Order, data: Mapping[str, Any], now_ms: int) -> Changed | Non
 
 
 def keep_watch(order: Order, watch: Watch) -> Changed | None:
-    """Join the order's watch with a newer one; None if nothing changes, or if the order awaits no trigger."""
+    """Merge the order's watch with a newer one. None: nothing changed, or the order awaits no trigger."""
     if not _waits(order):
         return None
     both = joined(order, watch)
@@ -122,9 +129,9 @@ def keep_watch(order: Order, watch: Watch) -> Changed | None:
 
 
 def take(order: Order, held: Order, change: Change, now_ms: int) -> Changed:
-    """Apply a worker's change. `held`: the order as the worker knows it; `order`: as stored.
+    """Apply a worker's change. `held` is the order as the worker knows it, `order` the order as stored.
 
-    Raises LeaseLost if another worker has claimed the order, or if its status is another; InvariantError for a change
+    Raises LeaseLost if another worker has claimed the order, or if the statuses differ, and InvariantError for a change
     that the machine does not allow.
     """
     check_held(order, held)
@@ -141,18 +148,18 @@ def take(order: Order, held: Order, change: Change, now_ms: int) -> Changed:
 
 
 def check_held(order: Order | None, held: Order) -> None:
-    """Raise LeaseLost if the stored order has another epoch than the worker's, or does not exist."""
+    """Raise LeaseLost if the stored order does not exist, or has another epoch than the worker's."""
     if order is None or order.epoch != held.epoch:
         raise LeaseLost(held.id)
 
 
 def learn(attempt: Attempt, event: AttemptEvent) -> Attempt:
-    """Return the attempt after the event. Raises InvariantError for an event that can't happen to it."""
+    """Return the attempt after the event. Raises InvariantError for an event that can't happen to the attempt."""
     return replace(attempt, status=machine.attempt_after(attempt.status, event))
 
 
 def finalize(order: Order, outcome: Outcome, now_ms: int) -> Changed | None:
-    """Store the landing's finality, as `outcome.finality` says; None if a finality was stored before."""
+    """Store the finality in `outcome.finality`. None: a finality was stored before."""
     kind = EventKind.FINALIZED if outcome.finality == "finalized" else EventKind.LANDING_LOST
     if not machine.may(order.status, kind) or order.outcome.finality in ("finalized", "lost"):
         return None
@@ -161,11 +168,11 @@ def finalize(order: Order, outcome: Outcome, now_ms: int) -> Changed | None:
 
 
 def cancel(order: Order | None, user_id: str | None, now_ms: int) -> Changed | None:
-    """Cancel the order, or store the cancel request if bytes may be on their way.
+    """Cancel the order, or store the cancel request if the transaction may have been sent.
 
-    Returns None if the order does not exist or belongs to another user; with `user_id` None, any user's order is
-    cancelled. A cancelled order gets a new epoch, so that its worker can change it no more. A repeated cancel request
-    changes nothing. Raises OrderRefused 409 for an order that is over.
+    Returns None if the order does not exist or belongs to another user. With `user_id` None, any user's order is
+    cancelled. A cancelled order gets a new epoch, so that its worker can no longer change it. A repeated cancel request
+    changes nothing. Raises OrderRefused 409 if the order has ended.
     """
     if order is None or user_id not in (None, order.request.user_id):
         return None
@@ -183,13 +190,13 @@ def cancel(order: Order | None, user_id: str | None, now_ms: int) -> Changed | N
 
 
 def retire(order: Order) -> Order:
-    """Return what is kept of an order that ended long ago: all but its quotes."""
+    """Return the part that is kept of an order that ended long ago: everything but its quotes."""
     status = machine.after(order.status, EventKind.RETIRED)
     return replace(order, status=status, outcome=replace(order.outcome, quotes=(), left_out={}))
 
 
 def log_of_retired(order: Order, after_seq: int) -> list[OrderEvent]:
-    """Return the log of a retired order after `after_seq`: one event, with the last event's `seq`."""
+    """Return the log of a retired order after `after_seq`: one event, with the `seq` of the last event."""
     if after_seq >= order.seq:
         return []
     data = event_data(order.request, order.status, order.outcome, before=Outcome())

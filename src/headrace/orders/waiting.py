@@ -1,4 +1,4 @@
-"""Waiting orders by pair and rate: a trade finds its orders without a look at any other order. Pure."""
+"""Waiting orders by pair and rate. A trade finds the orders that it reaches without examining any other order. Pure."""
 
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from headrace.model.orders import Order, Trigger
 
 _Queue: TypeAlias = tuple[str, str, Literal["at_least", "at_most"]]
-"""Mint in, mint out, and the side from which the rate must come."""
+"""Mint in, mint out, and the side of the trigger's rate on which the market must be."""
 
 
 class _Place(NamedTuple):
@@ -18,9 +18,9 @@ class _Place(NamedTuple):
 
 
 class Waiting:
-    """Each pair's orders, sorted by the rate that `rate_of` returns; an order without a rate is not kept.
+    """Each pair's orders, sorted by the rate that `rate_of` returns. An order without a rate is not kept.
 
-    `take` returns exactly the orders for whose rate `Trigger.is_met` is true.
+    `take` returns exactly the orders for which `Trigger.is_met` is true.
     """
 
     def __init__(self, rate_of: Callable[[Order], Trigger | None] = lambda order: order.trigger) -> None:
@@ -41,7 +41,7 @@ class Waiting:
         return self._orders.get(order_id)
 
     def add(self, order: Order) -> None:
-        """Add an order, unless it is already here or has no rate."""
+        """Add an order, unless it was added before or has no rate."""
         if order.id in self._orders or (rate := self._rate_of(order)) is None:
             return
         self._orders[order.id] = order
@@ -51,7 +51,7 @@ class Waiting:
         insort(queue, _Place(Fraction(rate.out, rate.per), order.id))
 
     def remove(self, order_id: str) -> None:
-        """Remove an order, if it is here."""
+        """Remove an order, if it was added."""
         order = self._orders.get(order_id)
         if order is None or (rate := self._rate_of(order)) is None:
             return
@@ -60,7 +60,7 @@ class Waiting:
         self._cut(which, at, at + 1)
 
     def take(self, mint_in: str, mint_out: str, out: int, per: int) -> list[Order]:
-        """Remove and return the orders whose rate a market reaches with `out` for `per`, both more than 0."""
+        """Remove and return the orders whose rate the market reaches at `out` for `per`, both more than 0."""
         rate, taken = Fraction(out, per), list[Order]()
         if queue := self._queues.get((mint_in, mint_out, "at_least")):
             taken += self._cut((mint_in, mint_out, "at_least"), 0, bisect_right(queue, rate, key=_rate_of))

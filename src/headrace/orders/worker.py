@@ -1,4 +1,4 @@
-"""A worker: claims orders, extends their leases, and drops each order that is done or lost."""
+"""A worker: claims orders, extends their leases, and drops each order that is finished or lost."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -19,13 +19,19 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 
 AT_EASE_MAX: Final = 16
-"""Most orders in hand with which an order is claimed in its acceptance; beyond it, claiming several costs less CPU."""
+"""Maximum number of held orders at which a new order is claimed when accepted.
+
+Above it, claiming several at once costs less CPU.
+"""
 
 TURNS_AHEAD: Final = 8
-"""Most turns of the event loop for which an acceptance waits for quotes and bytes; over a network they take longer."""
+"""Maximum number of turns of the event loop that an acceptance waits for quotes and a signed transaction.
+
+Over a network they take longer.
+"""
 
 STUCK_S: Final = 8.0
-"""Seconds, besides four scans, after which a worker that has made no claim counts as stuck."""
+"""Seconds, in addition to four scans, without a claim after which the worker is reported as stuck."""
 
 _HINTS: Final = frozenset({EventKind.ACCEPTED, EventKind.TRIGGERED})
 
@@ -33,10 +39,10 @@ _log = structlog.get_logger("execution")
 
 
 class Worker:
-    """Run at most `concurrency` orders at once, urgent orders first; any number of workers may share a store.
+    """Run at most `concurrency` orders at once, urgent orders first. Any number of workers may share a store.
 
-    The store's events wake the worker, but are only hints. If one is missed, the next scan finds the order. The order
-    of a worker that died is found once its lease has ended.
+    The store's events wake the worker, but are only hints. If an event is missed, the next scan finds the order. The
+    order of a worker that died is found once its lease has ended.
     """
 
     def __init__(
@@ -59,13 +65,13 @@ class Worker:
         self._tasks: Supervisor | None = None
         self._turned_s = clock.monotonic()
         self._fault: Exception | None = None
-        """Why the last claim failed."""
+        """The error of the last claim; None if it succeeded."""
         self._claimed = metrics.counter("orders_claimed", "Orders claimed by this worker", ("from_status",))
         self._lost = metrics.counter("orders_lease_lost", "Orders that another worker took over from this one")
         self._running = metrics.gauge("orders_running", "Orders that this worker works on")
 
     async def run(self) -> None:
-        """Work until cancelled. After that call `release`, so that other workers may continue the orders at once."""
+        """Work until cancelled. Afterwards call `release`, so that other workers may continue the orders at once."""
         detach = self._store.attach(self._hear)
         try:
             async with Supervisor(self._clock) as tasks:
@@ -90,7 +96,7 @@ class Worker:
             raise TransientError(f"the worker has looked for no order for {stood_s:.0f} s")
 
     async def release(self) -> None:
-        """End the leases of unfinished orders; to be called after `run` ended and before the store closes."""
+        """End the leases of unfinished orders. Must be called after `run` has ended and before the store closes."""
         held, self._held = [held.order for held in self._held.values()], {}
         if held:
             try:
@@ -100,11 +106,11 @@ class Worker:
 
     @contextmanager
     def promise(self) -> Iterator[int]:
-        """Reserve a place for an order about to be accepted.
+        """Reserve a place for an order that is about to be accepted.
 
-        Yields the lease in ms under which the order is claimed at its acceptance, or 0 if it must queue.
-        An order must queue if there is no room, if earlier orders wait, if all workers share a rate, or if this worker
-        has so many orders in hand that claiming several at once costs less. If the order was claimed, call `begin`
+        Yields the duration in ms of the lease with which the order is claimed when accepted, or 0 if the order must
+        queue. An order must queue if there is no room, if earlier orders wait, if all workers share a rate, or if this
+        worker holds so many orders that claiming several at once costs less. If the order was claimed, call `begin`
         within the block.
         """
         busy = self._free() <= 0 or len(self._held) + self._promised >= AT_EASE_MAX
@@ -119,10 +125,10 @@ class Worker:
             self._wake_for_more()
 
     async def prepare(self, order: Order) -> Ahead | None:
-        """Begin to prepare an order that is about to be accepted; return None if the worker is being stopped.
+        """Begin to prepare an order that is about to be accepted. Returns None if the worker is being stopped.
 
-        Returns once the preparation is over, or after `TURNS_AHEAD`. A caller that does not `begin` the order must
-        cancel the preparation.
+        Returns once the preparation has ended, or after `TURNS_AHEAD` turns of the event loop. A caller that does not
+        `begin` the order must cancel the preparation.
         """
         if self._tasks is None:
             return None
@@ -139,7 +145,7 @@ class Worker:
         return ahead
 
     def begin(self, order: Order, ahead: Ahead | None = None) -> None:
-        """Work on an order that was claimed for this worker. The changes prepared by `ahead` may be stored already."""
+        """Work on an order that was claimed for this worker. The changes prepared by `ahead` may already be stored."""
         if order.status is OrderStatus.SUBMITTED:
             assert ahead is not None and ahead.prepared is not None
             self._start(Claimed(order=order, attempt=ahead.prepared.attempt), unsent=True)
@@ -201,7 +207,7 @@ class Worker:
             self._wake_for_more()
 
     def _wake_for_more(self) -> None:
-        """Claim again, now that there is room, if the last claim used all the room that there was."""
+        """Claim again, now that there is room, if the last claim filled all the room."""
         if self._more:
             self._wake.set()
 

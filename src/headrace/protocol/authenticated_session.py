@@ -1,4 +1,4 @@
-"""The server's session where credentials are required: commands pass only while the credential is valid. Pure."""
+"""The server's session where credentials are required: accepts commands only while the credential is valid. Pure."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -27,18 +27,19 @@ from headrace.protocol.session import (
 
 HELD_MAX: Final = 32
 HELD_BYTES: Final = 8192
-"""Most commands, and most bytes of them, that may wait while a connection's first credential is checked."""
+"""Maximum number of commands, and their maximum size in bytes, that may wait while the first credential is checked."""
 
 _auth = msgspec.json.Decoder(AuthData)
 
 
 class AuthenticatedSession(ServerSession):
-    """A session whose commands pass only while its credential is valid, and only for topics that its identity may read.
+    """Session that accepts commands only while its credential is valid, and only for topics that its identity may read.
 
-    A command on the topic of an order becomes an OwnerOnly action if this server has `orders`; otherwise it is denied.
-    `given` is the credential of the handshake. Commands that follow a first credential wait until it is checked. The
-    caller calls `authenticated` or `not_authenticated` for each Authenticate action, and `wake` at
-    `credential.wake_at_s`. After each call the caller performs the returned actions.
+    If this server has `orders`, a command on an order's topic becomes an OwnerOnly action; otherwise it is denied.
+    `given` is the credential of the handshake. Commands that arrive while the first credential is being checked wait
+    for the result.
+    The caller calls `authenticated` or `not_authenticated` for each Authenticate action, and `wake` at
+    `credential.wake_at_s`. After each call, the caller performs the returned actions.
     """
 
     def __init__(
@@ -55,10 +56,10 @@ class AuthenticatedSession(ServerSession):
         self._given = given
         self._wanted: Sequence[str] = ()
         self._held: list[Envelope] = []
-        self._asked = False  # whether an `auth` command, which needs an answer, brought the credential being checked
+        self._asked = False  # whether the credential being checked came in an `auth` command, which needs an answer
 
     def open(self, wanted: Sequence[str]) -> list[Action]:
-        """Check the handshake's credential, or wait for a first one.
+        """Check the handshake's credential, or wait for a first credential.
 
         The welcome and the `wanted` topics come afterwards.
         """
@@ -67,7 +68,7 @@ class AuthenticatedSession(ServerSession):
         return [] if given is None else self._attempt(given, None, asked=False)
 
     def authenticated(self, identity: Identity, valid_s: float, request_id: FrameId, now_s: float) -> list[Action]:
-        """Process the result of a check: the credential is that of `identity`, valid for `valid_s` more seconds."""
+        """Process the result of a check: the credential proves `identity` and is valid for `valid_s` more seconds."""
         outcome = self.credential.accept(identity, valid_s, now_s)
         answer: list[Action] = []
         if self._asked:
@@ -140,7 +141,7 @@ class AuthenticatedSession(ServerSession):
         return []
 
     def _release(self) -> list[Action]:
-        """Run the commands that waited for the first credential; a command that fails does not stop the next."""
+        """Run the commands that waited for the first credential. A command that fails does not stop the next one."""
         held, self._held = self._held, []
         actions: list[Action] = []
         for envelope in held:
@@ -153,7 +154,7 @@ class AuthenticatedSession(ServerSession):
     def _revoke(self) -> list[Action]:
         """End the topics that the newer credential does not allow.
 
-        Topics of orders stay, as the subject is the same.
+        Topics of orders stay, because the user is the same.
         """
         lost = [topic for topic in sorted(self.topics) if not self._may_read(topic)]
         for topic in lost:

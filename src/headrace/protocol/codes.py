@@ -9,7 +9,7 @@ from headrace.model.errors import RequestError
 
 
 class ErrorCode(IntEnum):
-    """Code of an `error` frame; the connection stays open."""
+    """Code of an `error` frame. The connection stays open."""
 
     INTERNAL = 100
     UNAUTHORIZED = 101
@@ -27,7 +27,10 @@ class ErrorCode(IntEnum):
 
 
 class CloseCode(IntEnum):
-    """Reason of a close. 1xxx are RFC 6455's; after 4000 to 4499 a client may reconnect; 4500 and above are final."""
+    """Reason for closing a connection.
+
+    1xxx are RFC 6455's; after 4000 to 4499 a client may reconnect; 4500 and above are final.
+    """
 
     NORMAL = 1000
     GOING_AWAY = 1001
@@ -65,7 +68,7 @@ CLOSE_REASONS: Final[Mapping[int, str]] = MappingProxyType(
         CloseCode.DENIED: "denied",
     }
 )
-"""The reason text sent with a code; at most 123 bytes (RFC 6455 §5.5)."""
+"""Close code → reason text sent with it, at most 123 bytes (RFC 6455 §5.5)."""
 
 INTERNAL: Final = RequestError(ErrorCode.INTERNAL, "internal error")
 UNAVAILABLE: Final = RequestError(ErrorCode.UNAVAILABLE, "temporarily unavailable", temporary=True)

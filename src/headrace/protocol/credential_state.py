@@ -37,7 +37,7 @@ class State(Enum):
 
 
 class Terms(NamedTuple):
-    """Times in seconds: to authenticate in, of notice before a credential expires, and of grace afterwards."""
+    """Times in seconds: for authenticating, of notice before a credential expires, and of grace afterwards."""
 
     connect_s: float = 10
     notice_s: float = 60
@@ -49,7 +49,7 @@ class Entered(NamedTuple):
 
 
 class Renewed(NamedTuple):
-    """A newer credential of the same subject replaces the former one."""
+    """A newer credential of the same subject replaces the previous one."""
 
 
 class Warn(NamedTuple):
@@ -59,7 +59,7 @@ class Warn(NamedTuple):
 
 
 class Refuse(NamedTuple):
-    """Refuse the attempt; the state of the connection does not change."""
+    """Refuse the attempt. The state of the connection does not change."""
 
     failure: RequestError
 
@@ -86,24 +86,24 @@ class CredentialState:
 
     @property
     def wake_at_s(self) -> float:
-        """Time of the next due action; infinity once the connection has ended."""
+        """Monotonic time in seconds of the next due action; infinity once the connection has ended."""
         return self._due_s
 
     @property
     def subject(self) -> str | None:
-        """User of the accepted credential; None before."""
+        """User of the accepted credential; None if no credential has been accepted."""
         return None if self.identity is None else self.identity.subject
 
     def attempt(self) -> None:
-        """Note that the check of a credential begins. Raises RequestError 107 while another check runs."""
+        """Record that the check of a credential begins. Raises RequestError 107 while another check runs."""
         if self.checking:
             raise ONE_AT_A_TIME
         self.checking = True
 
     def accept(self, identity: Identity, valid_s: float, now_s: float) -> Entered | Renewed | Refuse | End | None:
-        """Accept a credential that proved `identity`, valid for `valid_s`.
+        """Accept a credential that proved `identity`, valid for `valid_s` seconds.
 
-        Return None if the connection has ended already.
+        Returns None if the connection has already ended.
         """
         self.checking = False
         if self.state is State.CLOSED:
@@ -159,7 +159,7 @@ class CredentialState:
             raise DENIED
 
     def close(self) -> None:
-        """Note that the connection has ended."""
+        """Record that the connection has ended."""
         self.state, self._due_s = State.CLOSED, math.inf
 
     def _end(self, code: CloseCode) -> End:

@@ -1,4 +1,7 @@
-"""Finds which of many filters an event passes: by value where a filter requires one, otherwise by a call each. Pure."""
+"""Finds which of many filters an event passes: by look-up if a filter requires a value, otherwise by one call each.
+
+Pure.
+"""
 
 from collections.abc import Iterator
 from typing import Generic, NamedTuple, TypeVar
@@ -29,9 +32,9 @@ class _Entry(Generic[T]):
 
 
 class FilterIndex(Generic[T]):
-    """A value for each of many distinct filters; `match` returns the values of the filters that an event passes.
+    """Holds a value for each of many distinct filters. `match` returns the values of the filters that an event passes.
 
-    A filter such as "mint is X", also with further conditions, costs nothing for events with another mint. Each filter
+    A filter such as "mint is X", even with further conditions, costs nothing for events with another mint. A filter
     without such a condition costs one call per event.
     """
 
@@ -50,12 +53,12 @@ class FilterIndex(Generic[T]):
         return (entry.what for entry in self._entries.values())
 
     def get(self, filter_: Filter) -> T | None:
-        """Return the value of a filter; None for a filter that was not added."""
+        """Return the value of a filter; None if the filter was not added."""
         entry = self._entries.get(filter_.text)
         return None if entry is None else entry.what
 
     def add(self, filter_: Filter, passes: Predicate, what: T) -> None:
-        """Add a filter that is not in the index, with its value; `passes` is the compiled filter."""
+        """Add a filter that is not in the index, with its value. `passes` is the compiled filter."""
         entry = self._entries[filter_.text] = _Entry(filter_, passes, what)
         self.size += filter_.size
         if entry.guards is None:
@@ -95,7 +98,7 @@ class FilterIndex(Generic[T]):
 
 
 def guards_of(node: Node) -> frozenset[Guard] | None:
-    """Return a set of guards such that every event that passes meets at least one. None if no such set exists."""
+    """Return guards of which every event that passes meets at least one. None if no such set exists."""
     guards: frozenset[Guard] | None = None
     if isinstance(node, Leaf):
         if node.cmp in ("eq", "in"):

@@ -1,7 +1,7 @@
 """Filters of a subscription: limited in size before any work, and normalised so that equal filters have equal text.
 
 A filter is a tree. `and`, `or` and `not` have `nodes`. A leaf compares the values under `key` in an event's data. If
-there are several values, because the path leads through lists, the leaf is true if it is true for one value.
+there are several values, because the path leads through lists, the leaf is true if it is true for one of them.
 docs/how-to/filter.md lists the comparisons, and the result of each for a missing field.
 """
 
@@ -20,18 +20,19 @@ FILTER_BYTES_MAX: Final = 16_384
 DEPTH_MAX: Final = 8
 NODES_MAX: Final = 64
 VALUES_MAX: Final = 256
-"""Most values in all leaves of a filter together."""
+"""Maximum number of values in all leaves of a filter together."""
 CT_SIZE: Final = 16
-"""Size of a `ct`, in nodes: it searches every value under its key, while other comparisons need one look-up."""
+"""Size of a `ct`, in nodes. It searches every value under its key, while other comparisons need one look-up."""
 KEY_LENGTH_MAX: Final = 128
 KEY_PARTS_MAX: Final = 8
 VALUE_LENGTH_MAX: Final = 256
 
 NUMBER: Final = re.compile(r"-?[0-9]{1,100}(?:\.[0-9]{1,100})?")
-"""A number in JSON or in a string: ASCII digits, perhaps a leading minus and a point; no plus and no exponent."""
+"""A number in JSON or in a string: ASCII digits, with an optional leading minus and an optional point, without plus or
+exponent."""
 
 NEGATIONS: Final[Mapping[str, str]] = MappingProxyType({"neq": "eq", "nin": "in", "nex": "ex"})
-"""Comparison → its exact opposite, also for a missing field."""
+"""Comparison → its exact opposite, even for a missing field."""
 
 _ONE_VALUE: Final = frozenset({"eq", "neq", "sw", "ew", "ct"})
 _MANY_VALUES: Final = frozenset({"in", "nin"})
@@ -50,7 +51,7 @@ class Leaf(msgspec.Struct, frozen=True):
 
 
 class Branch(msgspec.Struct, frozen=True):
-    """Inner node; `op` is `and`, `or` or `not`. A `not` has one node."""
+    """Inner node. `op` is `and`, `or` or `not`; a `not` has one node."""
 
     op: str
     nodes: "tuple[Node, ...]"
@@ -62,8 +63,8 @@ Node: TypeAlias = Leaf | Branch
 class Filter(msgspec.Struct, frozen=True):
     """A checked filter. Filters with the same `text` pass the same events.
 
-    `size` is the number of nodes, where a node with several values counts once for each value and a `ct` counts as
-    CT_SIZE. Each counted node takes about half a kilobyte.
+    `size` is the number of nodes, where a node with several values counts once for each value and a `ct` as CT_SIZE.
+    Each counted node takes about half a kilobyte.
     """
 
     text: str
@@ -72,7 +73,7 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 def parse_filter(raw: bytes | msgspec.Raw) -> Filter | None:
-    """Read the filter of a `subscribe`; None for `null`. Raises RequestError 120 with the fault and its place."""
+    """Parse the filter of a `subscribe`; None for `null`. Raises RequestError 120 with the fault and its place."""
     if len(raw := bytes(raw)) > FILTER_BYTES_MAX:
         raise _bad("", f"is longer than {FILTER_BYTES_MAX} bytes")
     try:
@@ -86,7 +87,7 @@ def parse_filter(raw: bytes | msgspec.Raw) -> Filter | None:
 
 
 def checked_key(key: object) -> str | None:
-    """Return a valid key: a name, or names joined by dots. None if malformed, too long or too deep."""
+    """Return a valid key: a name, or names joined by dots. None if `key` is malformed, too long or too deep."""
     if isinstance(key, str) and 0 < len(key) <= KEY_LENGTH_MAX:
         parts = key.split(".")
         if all(parts) and len(parts) <= KEY_PARTS_MAX:
@@ -95,7 +96,7 @@ def checked_key(key: object) -> str | None:
 
 
 class _Reader:
-    """Reads one filter from parsed JSON and counts its nodes. `where` is the path to a node, for errors."""
+    """Parses one filter from JSON values and counts its nodes. `where` is the path to a node, for errors."""
 
     def __init__(self) -> None:
         self._nodes = self._values = 0
@@ -162,7 +163,7 @@ class _Reader:
 
 
 def text_of(value: object) -> str | None:
-    """Return a value as filters compare it: strings and numbers as written, `true`, `false`.
+    """Return a value as filters compare it: strings and numbers as written, booleans as `true` or `false`.
 
     None for any other value.
     """
@@ -174,9 +175,9 @@ def text_of(value: object) -> str | None:
 
 
 def _joined(op: str, nodes: Iterable[Node]) -> Node:
-    """Return nodes as one node.
+    """Combine nodes into one node.
 
-    Nested branches of the same `op` are merged, repeats are removed, and the nodes are sorted by their text.
+    Nested branches of the same `op` are merged, duplicates are removed, and the nodes are sorted by their text.
     """
     flat: dict[str, Node] = {}
     for node in nodes:
@@ -204,7 +205,7 @@ def _text(node: Node) -> str:
 
 
 def _wire(node: Node) -> dict[str, Any]:
-    """Return the node as a client would write it."""
+    """Return the node as a client would write it in JSON."""
     if isinstance(node, Branch):
         return {"op": node.op, "nodes": [_wire(inner) for inner in node.nodes]}
     values: dict[str, Any] = {}

@@ -15,7 +15,7 @@ OnSlow: TypeAlias = Literal["disconnect", "conflate", "drop_oldest"]
 """What the server does with a subscription whose client can't keep up."""
 
 FrameId: TypeAlias = str | int | None
-"""The `id` of a command; its answer repeats it unchanged."""
+"""The `id` of a command. Its answer repeats it unchanged."""
 
 Framer: TypeAlias = Callable[[Message], bytes]
 """Returns the JSON text of a message's frame; in this protocol, `event_frame`."""
@@ -28,7 +28,7 @@ _U64 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{1,20}\Z")]
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """The parts of every command: type, `id` for the answer, and data that is decoded once the type is known."""
+    """The parts of every command: its type, the `id` for the answer, and its data, decoded once the type is known."""
 
     type: Annotated[str, msgspec.Meta(max_length=32)]
     id: (
@@ -83,7 +83,7 @@ class AckData(msgspec.Struct, frozen=True):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Limits of one connection, sent with `welcome`. `history` is the most messages of one history page."""
+    """Limits of one connection, sent with `welcome`. `history` is the maximum number of messages of a history page."""
 
     topics: int = 128
     frame: int = 65536
@@ -103,7 +103,7 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class BadFrame(Exception):  # noqa: N818  (the sender's fault)
-    """Bytes that are no command: not JSON, not an object, or without a valid `type` or `id`."""
+    """The frame is not a command: not JSON, not an object, or without a valid `type` or `id`."""
 
 
 _TYPES: Final[Mapping[str, bytes]] = {kind: kind.encode() for kind in get_args(MessageKind)}
@@ -134,7 +134,7 @@ def text_header(length: int) -> bytes:
 
 
 def frame_header(opcode: int, length: int, *, compressed: bool = False) -> bytes:
-    """Return the header of an unmasked, unfragmented frame of any kind; `compressed` as in RFC 7692."""
+    """Return the header of an unmasked, unfragmented frame of any kind. `compressed` sets the bit of RFC 7692."""
     first = 0xC0 | opcode if compressed else 0x80 | opcode
     if length < 126:
         return bytes((first, length))
@@ -186,12 +186,12 @@ def unsubscribed(topic: str, request_id: FrameId) -> bytes:
 
 
 def error(failure: RequestError, request_id: FrameId = None, topic: str | None = None) -> bytes:
-    """Return an `error` frame; `topic` identifies a failed entry of `?subscriptions=`, which has no id."""
+    """Return an `error` frame. `topic` identifies a failed entry of `?subscriptions=`, which has no id."""
     return _frame("error", request_id, topic, _error_data(failure))
 
 
 def order(view: Any, request_id: FrameId, **more: bool) -> bytes:
-    """Return the answer to an order command: the order as over HTTP, and `more` for HTTP's status and headers."""
+    """Return the answer to an order command: the order as over HTTP. `more` replaces HTTP's status and headers."""
     frame: dict[str, Any] = {"type": "order"}
     if request_id is not None:
         frame["id"] = request_id
@@ -199,7 +199,7 @@ def order(view: Any, request_id: FrameId, **more: bool) -> bytes:
 
 
 def order_error(refused: OrderRefused, request_id: FrameId) -> bytes:
-    """Return an `error` frame with the members of the order's HTTP problem, whose `code` is called `reason` here."""
+    """Return an `error` frame with the members of the order's HTTP problem, whose `code` becomes `reason`."""
     data = _error_data(refused) | {
         "status": int(refused.status),
         "reason": refused.reason,
@@ -235,7 +235,10 @@ def history(topic: str, request_id: FrameId, top: Position, items: Iterable[byte
 def snapshot(
     topic: str, at: Position, as_of_slot: int | None, items: Iterable[bytes], next_page: int | None, *, complete: bool
 ) -> bytes:
-    """Return one page of a state. `items` are complete event frames; `next_page` is the number of the next page."""
+    """Return one page of a topic's state.
+
+    `items` are complete event frames; `next_page` is the number of the next page.
+    """
     data = {
         "as_of_slot": _text(as_of_slot),
         "items": [msgspec.Raw(item) for item in items],
@@ -246,7 +249,7 @@ def snapshot(
 
 
 def letter(topic: str, epoch: str, offset: int, event_id: str, data: str, *, ack: bool) -> bytes:
-    """Return the frame of a message to one user; `data` is JSON."""
+    """Return the frame of an inbox message. `data` is JSON."""
     frame: dict[str, Any] = {"type": "event", "topic": topic, "epoch": epoch, "offset": str(offset)}
     frame["event_id"] = event_id
     if ack:
@@ -259,7 +262,7 @@ def acknowledged(topic: str, request_id: FrameId, offset: int) -> bytes:
 
 
 def items_within(messages: Sequence[Message], framer: Framer, bytes_max: int) -> list[bytes]:
-    """Return the frames of the first messages that together fit in `bytes_max`; always at least one."""
+    """Return the frames of the first messages that together fit in `bytes_max`, but always at least one."""
     items: list[bytes] = []
     room = bytes_max
     for message in messages:

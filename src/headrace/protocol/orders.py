@@ -1,6 +1,6 @@
-"""Orders as clients see them: the object of answers, and the frames of the stream. Money is text, never a float.
+"""Orders as clients see them: the JSON object in answers, and the frames of the order stream. Pure.
 
-Pure.
+Money is text, never a float.
 """
 
 from collections.abc import Sequence
@@ -36,9 +36,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 def price(request: OrderRequest, amount_in: int, amount_out: int) -> str | None:
-    """Return the number of whole coins out for one whole coin in, cut (never rounded up) after nine decimals.
+    """Return the number of whole output coins for one whole input coin, truncated after nine decimals.
 
-    `"150.25"` is 1 SOL for 150.25 USDC. None if the decimals of a mint are unknown.
+    `"150.25"`: 1 SOL gives 150.25 USDC. None if the decimals of a mint are unknown.
     """
     decimals_in, decimals_out = request.token_in.decimals, request.token_out.decimals
     if decimals_in is None or decimals_out is None or amount_in == 0:
@@ -96,7 +96,7 @@ def request_view(request: OrderRequest) -> dict[str, Any]:
 
 
 def event_data(request: OrderRequest, status: OrderStatus, outcome: Outcome, *, before: Outcome) -> dict[str, Any]:
-    """Return the content of an event beside its status: the parts of the outcome that changed with the event."""
+    """Return an event's content apart from its status: the parts of the outcome that changed with the event."""
     data: dict[str, Any] = {}
     if outcome.quotes and outcome.quotes != before.quotes:
         data["dex"] = outcome.venue
@@ -120,7 +120,7 @@ def event_data(request: OrderRequest, status: OrderStatus, outcome: Outcome, *, 
 
 
 def event_frame(event: OrderEvent) -> bytes:
-    """Return one update of the order's stream as JSON."""
+    """Return one update of the order stream as JSON."""
     data = bytes(event.data)[1:-1]
     head = b'{"type":"update","orderId":%b,"seq":%d,"status":"%b","event":%b,"timestamp":%d' % (
         _encode(event.order_id),
@@ -135,8 +135,8 @@ def event_frame(event: OrderEvent) -> bytes:
 def transaction_update(event: OrderEvent) -> bytes:
     """Return the order's new status as the JSON of a `TransactionUpdate`.
 
-    `transaction_id` is the order's id, which the owner knows from the start. The signature on the chain, once known, is
-    `txHash` in the update that comes with this message.
+    `transaction_id` is the order's id, which the owner knows from the start. The transaction's signature, once known,
+    is `txHash` in the update that comes with this message.
     """
     update = {
         "type": "TransactionUpdate",
@@ -148,7 +148,10 @@ def transaction_update(event: OrderEvent) -> bytes:
 
 
 def notification(event: OrderEvent) -> bytes | None:
-    """Return the JSON of a `Notification` for people: the order has ended, or its landing was lost. Otherwise None."""
+    """Return the JSON of a `Notification` for people if the order has ended or its landing was lost.
+
+    Otherwise return None.
+    """
     if event.kind not in _NOTICES:
         return None
     title, message = _NOTICES[event.kind]
@@ -177,14 +180,14 @@ def snapshot_frame(order_id: str, request: OrderRequest, last_seq: int, as_of: O
 
 
 def heartbeat_frame(order_id: str, last_seq: int) -> bytes:
-    """Return a heartbeat. It shows a client that the stream is alive, and whether an update was missed."""
+    """Return a heartbeat. It shows a client that the stream is alive, and whether the client missed an update."""
     return _encode({"type": "heartbeat", "orderId": order_id, "lastSeq": last_seq})
 
 
 def offer_view(
     request: OrderRequest, quote: Quote, min_out: int, quotes: Sequence[Quote], left_out: dict[str, str]
 ) -> dict[str, Any]:
-    """Return the answer to who asks for a quote: the best one with its parts, and all in short."""
+    """Return the answer to a request for a quote: the best quote in detail, and all quotes in short."""
     return {
         "inputMint": request.token_in.mint,
         "outputMint": request.token_out.mint,
@@ -223,7 +226,7 @@ def _trigger(request: OrderRequest, trigger: Trigger | None) -> dict[str, Any] |
 
 
 def rate_view(request: OrderRequest, out: int, per: int) -> dict[str, Any]:
-    """Return a rate in base units, exact; also as a price for people if the decimals of both mints are known."""
+    """Return a rate in exact base units, and as a price for people if the decimals of both mints are known."""
     return {"out": str(out), "per": str(per), "price": price(request, per, out)}
 
 

@@ -25,10 +25,10 @@ _decode = msgspec.json.Decoder(_Body, float_hook=str).decode
 
 
 class View:
-    """The data of one event, as filters read it: decoded at first use, each field looked up once.
+    """The data of one event, as filters read it. It is decoded at first use, and each field is looked up once.
 
-    `key` names a field, or with dots a field within objects. A list on the path, or at its end, stands for all of its
-    elements, so one key may have many values. A null is no value. A body that is not JSON has no fields. Numbers are
+    `key` names a field or, with dots, a field within objects. A list on the path, or at its end, is replaced by its
+    elements, so one key may have many values. A null is not a value. A body that is not JSON has no fields. Numbers are
     compared as ints or Decimals: exactly, and of any length.
     """
 
@@ -44,7 +44,7 @@ class View:
         self._numbers: dict[str, tuple[Number, Number] | None] = {}
 
     def found(self, key: str) -> Sequence[Any]:
-        """Return the values under `key` without nulls. A list at the end is one value, even an empty list."""
+        """Return the values under `key` without nulls. A list at the end is one value, even if it is empty."""
         found = self._found.get(key)
         if found is None:
             found = [self._root()]
@@ -79,7 +79,7 @@ class View:
         return text_of(value)
 
     def extremes(self, key: str) -> tuple[Number, Number] | None:
-        """Return the lowest and the highest value that is a number; None if no value is a number."""
+        """Return the lowest and the highest number among the values; None if no value is a number."""
         found = self._numbers.get(key, _ABSENT)
         if found is _ABSENT:
             values = (value for value in _elements(self.found(key)) if not isinstance(value, bool))
@@ -89,7 +89,7 @@ class View:
         return found  # type: ignore[no-any-return]
 
     def starts(self, key: str, prefix: str) -> bool:
-        """Return whether a value starts with `prefix`, by one search, however many values there are."""
+        """Return whether a value starts with `prefix`. Takes one search, however many values there are."""
         ordered = self._forward.get(key)
         if ordered is None:
             ordered = self._forward[key] = sorted(self.texts(key))
@@ -127,7 +127,7 @@ def _elements(values: Sequence[Any]) -> Iterator[Any]:
 def _any_starts(ordered: list[str], prefix: str) -> bool:
     """Return whether a text in the sorted list starts with `prefix`.
 
-    Such texts follow the place where `prefix` belongs.
+    Such texts follow the place at which `prefix` would be inserted.
     """
     place = bisect_left(ordered, prefix)
     return place < len(ordered) and ordered[place].startswith(prefix)
@@ -137,14 +137,14 @@ Predicate: TypeAlias = Callable[[View], bool]
 
 
 def number_of(text: str) -> Number | None:
-    """Return the exact number of a text; None if the text is no number."""
+    """Return the exact number that a text represents; None if the text is not a number."""
     if NUMBER.fullmatch(text) is None:
         return None
     return Decimal(text) if "." in text else int(text)
 
 
 def compiled(node: Node) -> Predicate:
-    """Return the filter as one function. It evaluates nodes only until one decides."""
+    """Return the filter as one function. It evaluates nodes only until the result is certain."""
     if isinstance(node, Leaf):
         return _COMPARISONS[node.cmp](node.key, node.vals)
     parts = tuple(map(compiled, node.nodes))

@@ -1,4 +1,4 @@
-"""Selects the messages of a log for a subscription: filter, then conflation.
+"""Selects the messages of a log for a subscription: applies the filter, then conflation.
 
 Live and replayed messages are treated alike.
 """
@@ -17,13 +17,16 @@ from headrace.protocol.predicates import Predicate, View
 EVERY_MS_MIN: Final = 10
 EVERY_MS_MAX: Final = 60_000
 KEYS_MAX: Final = 4096
-"""Most messages that may wait for the end of a window. With one more the window ends early; no message is lost."""
+"""Maximum number of messages that may wait for the end of a window.
+
+One more ends the window early; no message is lost.
+"""
 
 V = TypeVar("V")
 
 
 class Conflate(NamedTuple):
-    """The option `conflate`: of events with equal values under `key` only the latest, one every `every_ms` at most."""
+    """The option `conflate`: of events with equal values under `key`, send only the latest, once every `every_ms`."""
 
     key: str
     every_ms: int
@@ -38,7 +41,7 @@ _conflate_data = msgspec.json.Decoder(_ConflateData | None)
 
 
 def parse_conflate(raw: bytes | msgspec.Raw) -> Conflate | None:
-    """Read the `conflate` of a `subscribe`; None for `null`. Raises RequestError 107."""
+    """Parse the `conflate` of a `subscribe`; None for `null`. Raises RequestError 107."""
     try:
         data = _conflate_data.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -65,7 +68,7 @@ class Latest(Generic[V]):
         return len(self._kept)
 
     def put(self, key: str | None, value: V) -> None:
-        """Keep the value in place of the former value of its key. A value without a key replaces nothing."""
+        """Keep the value in place of the previous value of its key. A value without a key replaces nothing."""
         if key is None:
             self._without_key += 1
             self._kept[self._without_key] = value
@@ -74,7 +77,7 @@ class Latest(Generic[V]):
             self._kept[key] = value
 
     def oldest(self) -> V:
-        """Return the value that was kept for the longest time. There must be a value."""
+        """Return the value that has been kept longest. There must be a value."""
         return next(iter(self._kept.values()))
 
     def take(self) -> list[V]:
@@ -113,7 +116,7 @@ class Selection:
         return latest.take()
 
     def key(self, message: Message, view: View) -> str | None:
-        """Return the value by which the message is conflated; None for a message that is not conflated."""
+        """Return the value by which the message is conflated; None if the message is not conflated."""
         if self.conflate is None or message.kind != "event":
             return None
         return view.text(self.conflate.key)

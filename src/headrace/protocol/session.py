@@ -28,14 +28,14 @@ from headrace.protocol.frames import (
 from headrace.protocol.selection import Conflate, parse_conflate
 
 MALFORMED_MAX: Final = 10
-"""Malformed frames after which a connection is closed with 4501."""
+"""Number of malformed frames after which a connection is closed with 4501."""
 
 FILTERS_SIZE_MAX: Final = 1024
-"""Most size of all filters of one connection (`Filter.size`), so that a few clients can't fill the memory."""
+"""Maximum total size of all filters of one connection (`Filter.size`), so that a few clients can't fill the memory."""
 
 PATIENCE_S: Final = 5
-"""Seconds. A connection that goes on after error 111 is closed with 4013 once this many seconds of commands, counted at
-its full rate, were refused."""
+"""Seconds' worth of refused commands, at the connection's full rate, after which a client that ignores error 111 is
+closed with 4013."""
 
 
 class Send(NamedTuple):
@@ -58,8 +58,8 @@ class Authenticate(NamedTuple):
 class Subscribe(NamedTuple):
     """Start delivery of `topic` and answer `request_id`. With `recover`, first replay the messages after that position.
 
-    `filter` and `conflate` select messages. `on_slow` says what happens if the client can't keep up. `snapshot`: unless
-    messages are recovered, send the topic's state first.
+    `filter` and `conflate` select messages. `on_slow` decides what happens if the client can't keep up. `snapshot`
+    sends the topic's state first, unless messages are recovered.
     """
 
     topic: str
@@ -89,9 +89,9 @@ class History(NamedTuple):
 
 
 class OwnerOnly(NamedTuple):
-    """Perform `then` if the order of its topic belongs to `user_id`, otherwise deny it.
+    """Perform `then` if the order of its topic belongs to `user_id`; otherwise deny it.
 
-    Only the stored order has an owner.
+    The session can't decide this: only the stored order names its owner.
     """
 
     user_id: str
@@ -99,7 +99,7 @@ class OwnerOnly(NamedTuple):
 
 
 class Acknowledge(NamedTuple):
-    """Note that the client has every message of its user's `topic` up to `offset`. Answer `request_id`, if any."""
+    """Record that the client has every message of its user's `topic` up to `offset`. Answer `request_id`, if any."""
 
     topic: str
     request_id: FrameId
@@ -121,7 +121,7 @@ class Revoke(NamedTuple):
 
 
 class Close(NamedTuple):
-    """Close the connection; later actions do not count."""
+    """Close the connection. Later actions are ignored."""
 
     code: CloseCode
 
@@ -173,9 +173,9 @@ _ack = msgspec.json.Decoder(AckData)
 
 
 class ServerSession:
-    """Checks commands and keeps the client's list of topics; the caller performs the returned actions.
+    """Checks commands and keeps the client's list of topics. The caller performs the returned actions.
 
-    The caller calls `lost(topic)` if a subscription could not be made. `orders`: whether the server accepts orders.
+    The caller calls `lost(topic)` if a subscription could not be made. With `orders`, the server accepts orders.
     """
 
     __slots__ = ("_commands", "_malformed", "_orders", "_refused", "limits", "topics")
@@ -213,7 +213,7 @@ class ServerSession:
         return [answer, Close(CloseCode.MALFORMED)] if self._malformed >= MALFORMED_MAX else [answer]
 
     def open(self, wanted: Sequence[str]) -> list[Action]:
-        """Return the welcome, and subscriptions to the URL's topics. Errors name the topic, as there is no id."""
+        """Return the welcome, and subscriptions to the URL's topics. Errors name the topic, because there is no id."""
         actions: list[Action] = [Welcome()]
         for topic in wanted:
             try:
@@ -223,7 +223,7 @@ class ServerSession:
         return actions
 
     def lost(self, topic: str) -> None:
-        """Remove a subscription that could not be made; the client may subscribe again."""
+        """Remove a subscription that could not be made. The client may subscribe again."""
         self.topics.pop(topic, None)
 
     def _obey(self, envelope: Envelope) -> list[Action]:

@@ -1,6 +1,7 @@
 """Shapes of all frames and commands, from which schema, SDKs and docs are generated or checked. Pure.
 
-Frames are built in `frames`, which is faster. Shapes are exact: `frames` must not use a field that is missing here.
+Frames are built in `frames`, which is faster. Shapes are exact: `frames` must not use a field that is missing in its
+shape.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,7 +51,7 @@ class Welcome(_Frame, tag="welcome"):
 
 
 class AuthenticatedData(_Data):
-    """`expires_in_s` includes the tolerance for other clocks."""
+    """`expires_in_s` includes the tolerance for clock differences."""
 
     user_id: str
     expires_in_s: int
@@ -74,7 +75,10 @@ class AuthExpiring(_Frame, tag="auth_expiring"):
 
 
 class SubscribedData(_Data):
-    """`epoch` and `offset` are the topic's newest position. With `recovered`, `replayed` messages up to it follow."""
+    """`epoch` and `offset` are the topic's newest position.
+
+    If `recovered` is set, the missed messages up to that position follow; `replayed` is their number.
+    """
 
     epoch: str
     offset: U64
@@ -106,7 +110,7 @@ class WrongField(_Data):
 
 
 class ErrorData(_Data):
-    """With `temporary`, the same command may work later.
+    """If `temporary`, the same command may succeed later.
 
     The fields from `status` on describe an order's error, as over HTTP.
     """
@@ -152,7 +156,7 @@ class _InLog(_Frame):
 
 
 class Event(_InLog, tag="event"):
-    """An event of the kind `data.type`. An event that comes again under its `event_id` replaces the first.
+    """An event of the kind `data.type`. An event that comes again with the same `event_id` replaces the first.
 
     Events from the chain have `chain`. An event with `ack` comes again until the user acknowledges it.
     """
@@ -194,7 +198,10 @@ class GapData(_Data):
 
 
 class Gap(_InLog, tag="gap"):
-    """Slots that the node may have missed. The `gap_id` comes again when the gap's `state` changes or the gap grows."""
+    """Slots that the node may have missed.
+
+    A gap with the same `gap_id` comes again when its `state` changes or it grows.
+    """
 
     data: GapData
 
@@ -271,7 +278,7 @@ class HeadData(_Data):
 
 
 class PingData(_Data):
-    """`ts`: the server's time in ms. `tops`: the newest offset of each topic of the connection."""
+    """`ts` is the server's time in ms. `tops` has the newest offset of each topic of the connection."""
 
     ts: int
     head: HeadData
@@ -286,7 +293,7 @@ class Ping(_Frame, tag="ping"):
 
 
 class CloseData(_Data):
-    """`reconnect`: whether a new connection may work."""
+    """`reconnect`: whether a new connection may succeed."""
 
     code: CloseCode
     reason: str

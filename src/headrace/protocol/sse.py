@@ -1,6 +1,6 @@
 """Frames of the wire protocol as server-sent events, for clients that have no WebSocket. Pure.
 
-The format is the WHATWG HTML standard's, chapter "Server-sent events". `data` is the frame as on the WebSocket. The
+The WHATWG HTML standard, chapter "Server-sent events", defines the format. `data` is the frame as on the WebSocket. The
 event's type is the frame's type, except that `event` frames have no type and arrive at `onmessage`. The event's id is
 `epoch:offset`, so that a client can resume after the last id that it received.
 """
@@ -38,7 +38,7 @@ _subscribed = msgspec.json.Decoder(_Subscribed).decode
 
 
 def server_sent(payload: bytes) -> bytes:
-    """Return the JSON text of one frame as one server-sent event.
+    """Return one frame, given as JSON text, as one server-sent event.
 
     `subscribed` sets the client's id to the newest position. If missed messages follow, they set the id instead.
     """

@@ -1,4 +1,4 @@
-"""The client for Python programs: follows topics of a Headrace server without loss, and places each order once."""
+"""The client for Python programs. It follows topics of a Headrace server without loss, and places each order once."""
 
 from headrace.model.events import Position
 from headrace.sdk.client import Client

@@ -3,12 +3,13 @@
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 
 from headrace.adapters import Context
 from headrace.config import Config
+from headrace.history.feed import HistoryFeed
 from headrace.model.errors import TransientError
 from headrace.model.updates import GapState, GapUpdate
 from headrace.runtime.backoff import Backoff
@@ -27,22 +28,8 @@ LOAD_S: Final = 2.0
 _log = structlog.get_logger("assembly")
 
 
-class Progress:
-    """How far the updates of the sources are processed. `received` and `passed` count updates, the others facts."""
-
-    def __init__(
-        self,
-        received: Callable[[], int],
-        passed: Callable[[], int],
-        heard: Callable[[], int] = lambda: 0,
-        settled: Callable[[], int] = lambda: 0,
-    ) -> None:
-        self.received, self.passed, self.heard, self.settled = received, passed, heard, settled
-
-    @property
-    def complete(self) -> bool:
-        """Return whether everything that was received is processed, and kept if there is a history."""
-        return self.passed() >= self.received() and self.settled() >= self.heard()
+ReadReached: TypeAlias = Callable[[], Mapping[str, Mapping[str, int]]]
+"""Returns source → feed → the slot up to which everything is published."""
 
 
 class CheckpointKeeper:
@@ -54,48 +41,50 @@ class CheckpointKeeper:
     As soon as they can be read, the slots in between are declared as gaps. Until then none is stored.
     """
 
-    def __init__(self, store: Checkpoints, settings: CheckpointSettings, clock: Clock) -> None:
-        self._store, self._settings, self._clock = store, settings, clock
+    def __init__(self, store: Checkpoints, settings: CheckpointSettings, clock: Clock, read: ReadReached) -> None:
+        self._store, self._settings, self._clock, self._reached = store, settings, clock, read
         self._saved: dict[str, Mapping[str, int]] = {}
         self._read = False
+        self._history: HistoryFeed | None = None
+        self._stream: Stream | None = None
 
-    async def restore(self, stream: Stream) -> int | None:
-        """Give the stored checkpoints to the sources; return the lowest slot of them, None without any."""
+    def follow(self, history: HistoryFeed) -> None:
+        """Store a checkpoint only once this history has the facts before it."""
+        self._history = history
+        history.resumed_at = lambda: None if self._stream is None else self._stream.resumed_at
+
+    async def restore(self, stream: Stream) -> None:
+        """Give the stored checkpoints to the sources, which have not begun."""
+        self._stream = stream
         backoff, deadline = Backoff(0.1, 1.0), self._clock.monotonic() + LOAD_S
         while not self._read:
             try:
-                found = await self._store.load()
+                stream.resume(await self._store.load())
+                self._read = True
             except TransientError as error:
                 pause_s = backoff.next_s()
                 if self._clock.monotonic() + pause_s > deadline:
                     _log.error("checkpoints_not_read", error=str(error), meaning="what was missed is declared later")
-                    return None
+                    return
                 await self._clock.sleep(pause_s)
-            else:
-                self._read = True
-                return stream.restore(found)
-        return None
 
-    async def run(self, stream: Stream, progress: Progress, outlet: Outlet) -> None:
+    async def run(self, stream: Stream, outlet: Outlet) -> None:
         """Store checkpoints until cancelled."""
         while True:
             await self._clock.sleep(self._settings.interval_s)
             if not self._read and not await self._read_late(stream, outlet):
                 continue
-            due = stream.checkpoints()
-            mark = progress.received()
-            while progress.passed() < mark:
-                await self._clock.sleep(LOOK_S)
-            mark = progress.heard()
-            while progress.settled() < mark:
+            due = self._reached()
+            heard = 0 if self._history is None else self._history.heard
+            while self._history is not None and self._history.settled < heard:
                 await self._clock.sleep(LOOK_S)
             await self._save(due)
 
-    async def finish(self, stream: Stream, progress: Progress) -> None:
+    async def finish(self) -> None:
         """Store the last checkpoints, of the ended sources, if everything that they delivered is processed."""
-        if self._read and progress.complete:
+        if self._read and (self._history is None or self._history.settled >= self._history.heard):
             with contextlib.suppress(TransientError):  # the one before stays: more is filled, nothing is lost
-                await self._save(stream.checkpoints())
+                await self._save(self._reached())
 
     async def _save(self, due: Mapping[str, Mapping[str, int]]) -> None:
         for source, covered in due.items():
@@ -106,11 +95,11 @@ class CheckpointKeeper:
     async def _read_late(self, stream: Stream, outlet: Outlet) -> bool:
         """Read the checkpoints that could not be read at the start; declare the slots up to the present ones as gaps.
 
-        Return False, and declare nothing, while a source has no present checkpoint.
+        Return False, and declare nothing, while no source covers anything yet.
         """
-        found, present = await self._store.load(), stream.checkpoints()
+        found, present = await self._store.load(), stream.covered
         concerned = [(source, feeds, present[source]) for source, feeds in found.items() if source in present]
-        if not all(now for _, _, now in concerned):
+        if not present:
             return False
         states: tuple[GapState, ...] = ("open", "unrecoverable")
         for source, feeds, now in concerned:
@@ -136,7 +125,13 @@ class CheckpointKeeper:
 
 
 async def enter_checkpoints(
-    stack: contextlib.AsyncExitStack, config: Config, context: Context, registers: Registers, probes: Probes
+    stack: contextlib.AsyncExitStack,
+    *,
+    config: Config,
+    context: Context,
+    registers: Registers,
+    probes: Probes,
+    read: ReadReached,
 ) -> CheckpointKeeper | None:
     """Return the keeper of checkpoints, None if they are switched off. A database that is away is opened later.
 
@@ -154,4 +149,4 @@ async def enter_checkpoints(
     stack.push_async_callback(store.close)
     probes.add("checkpoints", store.check, required=False)
     store.on_trouble = probes.trouble("checkpoints")
-    return CheckpointKeeper(store, settings, context.clock)
+    return CheckpointKeeper(store, settings, context.clock, read)

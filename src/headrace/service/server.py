@@ -9,13 +9,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
 import structlog
 
 from headrace.adapters import Context
-from headrace.bus import Bus, BusSettings, Lane, Writer
-from headrace.bus.lanes import claim_lanes
+from headrace.bus import Bus, Writer
 from headrace.cache import Cache, CacheSettings, Snapshots
 from headrace.cache.feed import CacheFeed
+from headrace.cluster import ClusterSettings
+from headrace.cluster.members import Members
 from headrace.config import Config, CoreSettings, Features
 from headrace.cores import open_core
 from headrace.gateway.auth.authenticator import Authenticator
@@ -38,11 +40,13 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.probes import Probes
 from headrace.runtime.supervise import Supervisor
 from headrace.runtime.watch import watch
-from headrace.service.checkpoints import CheckpointKeeper, Progress, enter_checkpoints
+from headrace.service.checkpoints import CheckpointKeeper, enter_checkpoints
 from headrace.service.history import END_S, HistoryHalf, enter_history
 from headrace.service.orders import OrderHalf, enter_inbox, enter_orders, files
 from headrace.service.settings import REGISTERS, ProgramSettings, Registers
-from headrace.service.stream import Choice, OpenSource, Stream, chosen
+from headrace.service.shared import Lanes, events_of_late, new_members, server_id_of
+from headrace.service.shared import watch as watch_members
+from headrace.service.stream import Choice, FollowedAccounts, OpenSource, Stream, chosen
 from headrace.service.updates import (
     load_programs,
     new_outlet,
@@ -60,10 +64,13 @@ from headrace.sources.subscriptions import parse_all
 
 DRAIN_S: Final = 10.0
 FLOW_S: Final = 3.0
-"""Most seconds at the end for publishing what the source has brought; only in a flood this is too short."""
+"""Maximum time in seconds, at the end, for publishing what the source has delivered.
+
+It is too short only in a flood.
+"""
 
 ASKED_ONLY: Final = "health"
-"""A topic without messages: only whether bus and cache answer matters."""
+"""A topic without messages. The health check only needs to know whether bus and cache answer."""
 
 PARTS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -81,10 +88,11 @@ PARTS: Final[Mapping[str, str]] = MappingProxyType(
         "recorder": "recording",
         "health": "tasks",
         "history": "history",
+        "cluster": "tasks",
         "checkpoints": "checkpoints",
     }
 )
-"""Owner of tasks → the part on the health board that is not ready if they fail. Every owner must be listed."""
+"""Owner of tasks → the part that is reported as not ready if they fail. Every owner must be listed."""
 
 _log = structlog.get_logger("app")
 
@@ -92,10 +100,11 @@ _log = structlog.get_logger("app")
 class Service:
     """One process. Build it from a Config (which reads files), then `run` it on a loop until `stop` is set.
 
-    `source` opens the source of the pipeline instead of the sources that the settings name. `generation` begins the
-    epochs of all topics. For a live service it is random, so that a client notices a restart; for a replay, which must
-    be the same each time, it is the recording's id. `play` is set for a service that plays a recording. It takes orders
-    only if `orders` is set too, because its prices are from another day.
+    - `source`: opens the source of the pipeline instead of the sources that the settings name.
+    - `generation`: begins the epochs of all topics. For a live service it is random, so that a client notices a
+      restart. For a replay, which must be the same each time, it is the recording's id.
+    - `play`: the service plays a recording. It then accepts orders only if `orders` is set too, because its prices are
+      from another day.
     """
 
     def __init__(
@@ -118,16 +127,17 @@ class Service:
         self.probes = Probes(self.health, self.clock)
         self.programs = load_programs(config)
         self.resolve = new_resolver(config, lambda: self.programs)
-        """Returns a program's id by name; raises KeyError for an unknown name."""
+        """Returns a program's id by name. Raises KeyError for an unknown name."""
         for settings in registers.subscribed(config):
             self._check_subscriptions(settings)
         self.bus: Bus
         self.cache: Cache
         self.state: Snapshots
-        self.writers: Mapping[Lane, Writer] = {}
+        self.lanes: Lanes
+        self.members: Members
         """Open while the process runs.
 
-        Each lane of the bus has one writer: if another process claims a lane, this process loses it (FencedError), so
+        Each lane of the bus has one writer. If another process claims a lane, this process loses it (FencedError), so
         that nothing is published twice.
         """
         core = open_core(config.section(ProgramSettings).core, self.programs)
@@ -146,15 +156,24 @@ class Service:
         self.rpc = open_rpc(config, self.clock, registers)
         self.gateway: Gateway | None = None
         self.started = asyncio.Event()
-        """Set once everything runs and, with the gateway on, its port is open."""
+        """Set once everything runs and, if the gateway is on, its port is open."""
         self._play, self._take_orders = play, orders
         self._registers, self._generation = registers, generation or secrets.token_hex(4)
         self.stream = Stream(config, [Choice(source)] if source is not None else chosen(config, registers))
         self._record = record or (Path(name) if (name := config.section(RecorderSettings).file) else None)
-        self._outlet = self._intake = new_outlet("ingest")
+        self._outlet: Outlet = new_outlet("ingest")
+        self._reached: Mapping[str, Mapping[str, int]] = {}
+        self._asked: Mapping[str, Mapping[str, int]] = {}
+        self._asked_at = 0
+        self._intake: Outlet | None = None
+        self._history: HistoryHalf | None = None
+        self._keeper: CheckpointKeeper | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop`. Then the sources end first, their updates are delivered, and the gateway ends last."""
+        """Serve until `stop` is set.
+
+        Then the sources end first, their updates are delivered, and the gateway ends last.
+        """
         self._say_what_is_missing()
         for settings in self._registers.subscribed(self.config):
             self._warn_of_log_lines(settings)
@@ -167,20 +186,21 @@ class Service:
                 orders = await enter_orders(stack, self.config, context, self._registers)
             inbox = await enter_inbox(stack, self.config, context, self._registers, keep=not self._play)
             history = None
-            if self.config.section(Features).history and (writer := self.writers.get("ingest")) is not None:
-                parts = (self.config, context, self._registers, writer, self._audience)
-                history = await enter_history(stack, *parts, keep=not self._play)
-            keeper = None
-            if "ingest" in self.writers and not self._play:
-                keeper = await enter_checkpoints(stack, self.config, context, self._registers, self.probes)
-            if keeper is not None:
-                resumed_at = await keeper.restore(self.stream)
-                if history is not None:
-                    history.feed.resumed_at = resumed_at
+            if self.config.section(Features).history and "ingest" in self.lanes.candidates:
+                parts = (self.config, context, self._registers, self.lanes.writers["ingest"], self._audience)
+                history = self._history = await enter_history(stack, *parts, keep=not self._play)
+            if "ingest" in self.lanes.candidates and not self._play and not self.lanes.bus.shared:
+                read = self._read_reached
+                self._keeper = await enter_checkpoints(
+                    stack, config=self.config, context=context, registers=self._registers, probes=self.probes, read=read
+                )
+            if self._keeper is not None and history is not None:
+                self._keeper.follow(history.feed)
+            stack.push_async_callback(self._close_gateway)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
-                facts = self.pipeline.consumers if "ingest" in self.writers else None
-                orders.start(tasks, self.metrics, facts, self.writers.get("orders"), self._newest_slot)
+                facts = self.pipeline.consumers if "ingest" in self.lanes.candidates else None
+                orders.start(tasks, self.metrics, facts, self.lanes.writers.get("orders"), self._newest_slot)
             if isinstance(self.state, CacheFeed):
                 tasks.start("cache", "feed", self.state.run)
             self._watch_parts(tasks, orders, inbox, history)
@@ -190,8 +210,10 @@ class Service:
             if orders is not None:
                 _log.info("orders_on", **orders.kept)
             background = [tasks.start("config", "watch", self._follow_config)]
-            progress = self._progress(history)
-            end_updates = self._start_updates(tasks, context, keeper, progress)
+            end_updates = self._start_updates(tasks, context)
+            if self.lanes.bus.shared:
+                await self.members.beat()
+                background.append(tasks.start("cluster", "beat", self.members.run))
             await self.probes.ask_all()
             background.append(tasks.start("health", "probes", self.probes.run))
             self.started.set()
@@ -199,38 +221,69 @@ class Service:
             for task in background:
                 task.cancel()
             await end_updates()
+            await self.lanes.release()
+            if self.lanes.bus.shared:
+                await self.members.leave()
             if end_history is not None:
                 await asyncio.wait([end_history()], timeout=END_S)
-            if keeper is not None:
-                await keeper.finish(self.stream, progress)
+            if self._keeper is not None:
+                await self._keeper.finish()
             if self.gateway is not None:
                 await self.gateway.stop(DRAIN_S)
             tasks.cancel()
 
-    def _progress(self, history: HistoryHalf | None) -> Progress:
-        received, passed = lambda: self._intake.received, lambda: self.pipeline.passed
-        if history is None:
-            return Progress(received, passed)
-        feed = history.feed
-        return Progress(received, passed, lambda: feed.heard, lambda: feed.settled)
-
-    def _start_updates(
-        self, tasks: Supervisor, context: Context, keeper: CheckpointKeeper | None, progress: Progress
-    ) -> Callable[[], Awaitable[None]]:
-        """Start the flow of updates, if this process publishes them; return a function that ends the flow in order."""
-        writer = self.writers.get("ingest")
-        if writer is None:
+    def _start_updates(self, tasks: Supervisor, context: Context) -> Callable[[], Awaitable[None]]:
+        """Start the flow of updates, if this process publishes them. Return a function that ends the flow in order."""
+        if "ingest" not in self.lanes.candidates:
             self.health.report("source", ready=True, detail="another process publishes updates", required=False)
             self.config.on_change(Features, _refuse_stream)
+            self.lanes.start(tasks, {}, bytes)
             return _end_nothing
+        if self.lanes.bus.shared:
+            self.health.report("source", ready=True, detail="another server publishes updates", required=False)
+            self.config.on_change(Features, _refuse_to_stop)
+        ends: list[Callable[[], Awaitable[None]]] = []
+
+        begun: list[asyncio.Task[object]] = []
+
+        def begin(writer: Writer, note: bytes) -> None:
+            work = partial(self._begin_updates, tasks, context, writer, note, ends)
+            begun.append(tasks.start("ingest", "begin", work))
+
+        self.lanes.start(tasks, {"ingest": begin}, self._checkpoint)
+
+        async def end() -> None:
+            if begun:
+                await asyncio.wait(begun)
+            for each in ends:
+                await each()
+
+        return end
+
+    async def _begin_updates(
+        self,
+        tasks: Supervisor,
+        context: Context,
+        writer: Writer,
+        note: bytes,
+        ends: list[Callable[[], Awaitable[None]]],
+    ) -> None:
+        """Publish updates from now on. After another server, continue where that server stopped."""
+        if self.lanes.bus.shared:
+            self.stream.resume(read_note(note))
+            self.pipeline.known = await events_of_late(self.bus, self.clock)
+            if self._history is not None:
+                self._history.feed.resume()
+        elif self._keeper is not None:
+            await self._keeper.restore(self.stream)
         flow = tasks.start("ingest", "pipeline", partial(self.pipeline.run, self._outlet, writer))
-        intake, recording = self._tap(tasks)
-        self._intake = intake
+        self._intake, recording = self._tap(tasks)
+        intake = self._intake
         lookup = self._look_up_pools(tasks, intake)
         switch = tasks.start("source", "switch", partial(self.stream.follow, tasks, context, intake))
         watching = [switch, *lookup]
-        if keeper is not None:
-            keep = partial(keeper.run, self.stream, progress, intake)
+        if self._keeper is not None:
+            keep = partial(self._keeper.run, self.stream, intake)
             watching.append(tasks.start("checkpoints", "save", keep, restart=Backoff(0.2, 5.0)))
 
         async def end() -> None:
@@ -242,10 +295,37 @@ class Service:
             if len(self._outlet) or len(intake):
                 _log.warning("updates_left_out", updates=len(self._outlet) + (len(intake) if recording else 0))
 
-        return end
+        ends.append(end)
+
+    def _checkpoint(self) -> bytes:
+        """Return how far updates are published, for the server that publishes them after this one."""
+        return msgspec.json.encode(self._read_reached())
+
+    def _read_reached(self) -> Mapping[str, Mapping[str, int]]:
+        """Return source → feed → the slot up to which everything is published."""
+        published = self.pipeline.published
+        received = (self._outlet if self._intake is None else self._intake).received
+        if published >= self._asked_at:  # everything that the sources had delivered by then is published
+            self._reached = self._asked
+            self._asked, self._asked_at = self._covered(), received
+        if published == received:
+            self._reached = self._covered()
+        return self._reached
+
+    def _covered(self) -> Mapping[str, Mapping[str, int]]:
+        """Return source → feed → the slot up to which everything is delivered or declared, and confirmed.
+
+        Slots that are not confirmed are read again by the next leader, which can't know otherwise whether a fork
+        retracts them.
+        """
+        confirmed = self.pipeline.head["confirmed"]
+        return {
+            source: {feed: slot if confirmed is None else min(slot, confirmed) for feed, slot in feeds.items()}
+            for source, feeds in self.stream.covered.items()
+        }
 
     async def _lend(self, stack: contextlib.AsyncExitStack) -> Context:
-        """Return what adapters may use; tasks that they leave behind are cancelled once all adapters are closed."""
+        """Return the context for adapters. Tasks that they leave behind are cancelled once all adapters are closed."""
         self._lent = tasks = await stack.enter_async_context(Supervisor(self.clock))
         stack.callback(tasks.cancel)
         return Context(
@@ -257,21 +337,32 @@ class Service:
             programs=lambda: self.programs,
             resolve=self.resolve,
             generation=self._generation,
+            accounts=FollowedAccounts(self.stream, self.pipeline.consumers),
         )
 
     async def _open_bus(self, stack: contextlib.AsyncExitStack, context: Context) -> None:
         """Open the bus and the cache that the settings name, and become the writer of this process's lanes.
 
-        The cache holds the state of updates, so its writer is the process that publishes updates.
+        The cache contains the state of the updates that this process publishes, or that it gets from a shared bus.
         """
         config, registers = self.config, self._registers
-        self.bus = await registers.buses.open(config.section(BusSettings).kind, config, context, key="bus.kind")
+        kind = registers.bus_kind(config)
+        if self._play and kind == "redis":
+            kind = "memory"  # a recording is played for this process alone
+        self.bus = await registers.buses.open(kind, config, context, key="bus.kind")
         stack.push_async_callback(self.bus.close)
         self.cache = await registers.caches.open(config.section(CacheSettings).kind, config, context, key="cache.kind")
         stack.push_async_callback(self.cache.close)
-        lanes, stream = config.section(BusSettings).lanes, config.section(Features).stream or self._play
-        self.writers = await claim_lanes(self.bus, lanes, stream=stream)
-        if "ingest" in self.writers:
+        shared, stream = self.bus.shared, config.section(Features).stream or self._play
+        kind = kind if shared and kind in registers.clusters else "memory"
+        cluster = await registers.clusters.open(kind, config, context, key="bus.kind")
+        stack.push_async_callback(cluster.close)
+        self.server_id, give_back = await asyncio.to_thread(partial(server_id_of, config, shared=shared))
+        stack.callback(give_back)
+        self.lanes = await Lanes.open(self.bus, cluster, config, self.clock, stream=stream)
+        settings = config.section(ClusterSettings)
+        self.members = new_members(self.lanes, context, settings, self.server_id, self._load)
+        if shared or "ingest" in self.lanes.candidates:
             self.state = CacheFeed(self.bus, self.cache, await self.cache.claim(), self.clock, self.metrics)
         else:
             self.state = self.cache
@@ -279,7 +370,7 @@ class Service:
     def _watch_parts(
         self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox, history: HistoryHalf | None
     ) -> None:
-        """Put all parts on the health board that do not report themselves (sources, gateway, keys and recorder do)."""
+        """Add all parts to the health checks that do not report themselves (sources, gateway, keys and recorder do)."""
         add = self.probes.add
         if orders is not None:
             orders.watch(self.probes, tasks)
@@ -287,21 +378,22 @@ class Service:
             history.watch(self.probes)
         add("inbox", inbox.check)
         inbox.on_trouble = self.probes.trouble("inbox")
-        add("bus", self._check_bus)
+        add("bus", self.bus.check)
         add("cache", self._check_cache)
         add("pipeline", self.pipeline.check)
+        if self.bus.shared:
+            watch_members(self.members, self.probes)
         add("tasks", partial(_check_tasks, (tasks, self._lent)))
         written = files(self.config, self._registers, orders=orders is not None, inbox=not self._play)
-        add("disk", Disk(written if history is None else [*written, history.file]).check)
-
-    async def _check_bus(self, *, thorough: bool) -> None:
-        await self.bus.top(ASKED_ONLY)
+        if history is not None and history.file is not None:
+            written = [*written, history.file]
+        add("disk", Disk(written).check)
 
     async def _check_cache(self, *, thorough: bool) -> None:
         await self.state.snapshot(ASKED_ONLY)
 
     def head(self) -> Head:
-        """Return how far the chain is known here, for the heartbeats."""
+        """Return the newest slots that this process knows, for the heartbeats."""
         heard_at = self.pipeline.received_at
         lag_ms = None if heard_at is None else max(0, round((self.clock.monotonic() - heard_at) * 1000))
         return Head(**self.pipeline.head, upstream_lag_ms=lag_ms)
@@ -315,7 +407,7 @@ class Service:
         features, settings = self.config.section(Features), self.config.section(AuthSettings)
         auth = Authenticator(settings, self.clock, self.metrics, self.health) if settings.mode != "off" else None
         options = GatewayOptions(
-            server_id=self.config.section(CoreSettings).server_id,
+            server_id=self.server_id,
             gateway=self.config.section(GatewaySettings),
             admission=self.config.section(AdmissionSettings),
             tls=self.config.section(TlsSettings),
@@ -332,7 +424,8 @@ class Service:
             head=self.head,
             cache=self.state,
             inbox=inbox,
-            writers=self.writers,
+            writers=self.lanes.writers,
+            members=self.members,
             orders=orders.intake if orders is not None else None,
             history=history.history if history is not None else None,
             auth=auth,
@@ -344,6 +437,21 @@ class Service:
         apply, admit = self.gateway.apply, self.gateway.admission.apply
         self.config.on_change(GatewaySettings, lambda _, new: apply(new))
         self.config.on_change(AdmissionSettings, lambda _, new: admit(new))
+
+    async def _close_gateway(self) -> None:
+        """Close the gateway if the tasks failed, so that clients go to another server at once."""
+        if self.gateway is not None:
+            await self.gateway.stop(0.0)
+
+    def _load(self) -> Mapping[str, object]:
+        """Return the counts of this server's clients, for other servers."""
+        if self.gateway is None:
+            return {}
+        hub, users = self.gateway.hub, self.gateway.admission.users
+        counts = {"connections": len(hub.clients), "users": len(users), "subscriptions": hub.subscriptions}
+        host = self.config.section(GatewaySettings).host
+        address = self.config.section(ClusterSettings).address or f"{host}:{self.gateway.port}"
+        return {**counts, "address": address}
 
     def _audience(self) -> list[str]:
         return list(self.gateway.hub.topics()) if self.gateway is not None else []
@@ -360,7 +468,7 @@ class Service:
             self._pools.ask(pool, program_id)
 
     def _tap(self, tasks: Supervisor) -> tuple[Outlet, list[asyncio.Task[object]]]:
-        """Return where the sources put their updates: the pipeline's outlet, or the recorder before it."""
+        """Return the outlet for the sources' updates: the pipeline's outlet, or that of a recorder in front of it."""
         if self._record is None:
             return self._outlet, []
         intake = new_outlet("recorder")
@@ -397,7 +505,7 @@ class Service:
         parse_all(settings.subscriptions, self.resolve)
 
     def _warn_of_log_lines(self, settings: NodeSourceSettings) -> None:
-        """Log the subscriptions that deliver less than may be expected, and which kind would deliver it."""
+        """Log the subscriptions that deliver less than may be expected, and which kind would deliver the rest."""
         if self._play:
             return
         wanted = parse_all(settings.subscriptions, self.resolve)
@@ -409,11 +517,19 @@ class Service:
             _log.warning("settings_warning", warning=warning)
         for warning in self.programs.warnings:
             _log.warning("idl_warning", warning=warning)
-        core, features = self.config.section(CoreSettings), self.config.section(Features)
+        core = self.config.section(CoreSettings)
         if (auth := self.config.section(AuthSettings)).mode == "off" and (auth.jwt_secret or auth.jwks_url):
             _log.warning("authentication_not_used", meaning="keys for tokens are set, but AUTH_MODE is off")
-        if features.broker or core.redis_url:
-            _log.warning("redis_not_used", meaning="this version has the in-process bus only; one server, no sharing")
+        if self._play:
+            return
+        kind = self._registers.bus_kind(self.config)
+        if kind == "memory" and core.redis_url:
+            _log.warning(
+                "redis_not_used", meaning="REDIS_URL is set, but MESSAGE_BROKER_ENABLED or BUS_KIND says memory"
+            )
+        if kind == "redis" and not core.database_url:
+            meaning = "orders and messages to users are in files of this server alone; DATABASE_URL shares them"
+            _log.warning("database_not_shared", meaning=meaning)
 
 
 def _refuse_stream(_: Features, new: Features) -> None:
@@ -423,8 +539,22 @@ def _refuse_stream(_: Features, new: Features) -> None:
         raise ConfigError("features.stream", "on, where another process publishes updates", expected)
 
 
+def _refuse_to_stop(_: Features, new: Features) -> None:
+    """Raise ConfigError if the stream is switched off in a process that may be the one that publishes updates."""
+    if not new.stream:
+        raise ConfigError("features.stream", "off, while servers share a bus", "a restart with it off")
+
+
+def read_note(note: bytes) -> Mapping[str, Mapping[str, int]]:
+    """Return the progress that a `Service` recorded in `note`; empty without a note, or if another version wrote it."""
+    try:
+        return msgspec.json.decode(note, type=dict[str, dict[str, int]])
+    except msgspec.DecodeError:
+        return {}
+
+
 async def _end_nothing() -> None:
-    """Do nothing: no updates flow here."""
+    """Do nothing: this process has no flow of updates."""
 
 
 async def _check_tasks(groups: Sequence[Supervisor], *, thorough: bool) -> None:

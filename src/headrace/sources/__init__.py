@@ -47,14 +47,6 @@ class Source(Protocol):
         Up to date once `run` has ended. Empty for a source that does not follow the chain.
         """
 
-    @property
-    def checkpoint(self) -> Mapping[str, int]:
-        """Feed → the slot from which a later process must continue, so that it fills or declares what is missing.
-
-        At any time, everything up to that slot was delivered, or declared as a gap that is closed. An open gap holds
-        the slot back. Empty for a source that does not follow the chain.
-        """
-
     async def run(self, outlet: Outlet, covered: Mapping[str, int] = NOTHING_COVERED) -> Ending:
         """Deliver until the end; may be called once.
 

@@ -6,7 +6,8 @@ from headrace.model.updates import SlotStatus
 from headrace.sources.head import NEAR
 
 SPAN_MAX: Final = 500
-"""Most slots in one `getBlocks`, and most slots that wait: ten times as long as confirmation normally takes."""
+"""Maximum number of slots in one `getBlocks`, and of slots that wait: ten times as many as confirmation normally
+takes."""
 
 
 class SlotOutcome(NamedTuple):
@@ -34,7 +35,7 @@ class Confirmations:
             return
         if parent is not None or slot not in self._parents:
             self._parents[slot] = parent
-        if len(self._parents) > SPAN_MAX:  # also if `span` is never called
+        if len(self._parents) > SPAN_MAX:  # even if `span` is never called
             self._give_up()
 
     def decided(self, slot: int) -> None:

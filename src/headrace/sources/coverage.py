@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from headrace.sources.subscriptions import ChainSubscription
 
 HOLES_MAX: Final = 16
-"""Most holes of one feed declared at once. More holes than that are declared as one hole that spans them."""
+"""Maximum number of holes of one feed declared at once. If there are more, one hole that spans them is declared."""
 PUBKEYS_MAX: Final = 100
 _DECLARED_MAX: Final = 64
 
@@ -28,7 +28,7 @@ class Coverage:
     A connection's cover begins with the first slot that it certainly delivers completely, and ends with the last. The
     frontier is the slot up to which everything is covered or declared. While one live cover reaches back to the
     frontier, other covers may begin and end without loss. If none does, the slots between the frontier and the next
-    cover are a hole. Slots before the first cover are no loss, with one exception: a connection ended whose
+    cover are a hole. Slots before the first cover are not a loss, with one exception: a connection ended whose
     subscription was acknowledged but whose cover had not begun. `covered_to` is the frontier of an earlier Coverage
     that this one continues.
     """

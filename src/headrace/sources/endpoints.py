@@ -49,7 +49,8 @@ class EndpointSource:
         breakers: Sequence[Breaker] = (),
     ) -> None:
         self.name, self.urls = name, tuple(urls)
-        self.covered = self._checkpoint = NOTHING_COVERED
+        self._covered: Mapping[str, int] = NOTHING_COVERED
+        self._ended = False
         self.stream: MergedStream | None = None
         self._settings, self._clock, self._rpc, self._resolve = settings, clock, rpc, resolve
         self._wanted = self.parse(settings.subscriptions)
@@ -58,7 +59,6 @@ class EndpointSource:
         self._health = SourceHealth(name, health, self.urls, stall_slots=settings.stall_slots)
         self._health.report((), len(self._wanted), now=clock.monotonic())
         self._stopping = asyncio.Event()
-        self._ended = False
 
     async def connect(self, connection: Connection, stream: MergedStream, url: str) -> Parting:
         """Connect to `url`, subscribe, and hand in arrivals until the connection ends; return how it ended.
@@ -76,6 +76,11 @@ class EndpointSource:
         """The subscriptions of every connection; a `signature:` is among them until it is answered."""
         return self._wanted if self.stream is None else self.stream.wanted
 
+    @property
+    def covered(self) -> Mapping[str, int]:
+        """Feed → the slot up to which everything was delivered or declared, if the source ended now."""
+        return {**self._covered, **self.stream.covered()} if self.stream and not self._ended else self._covered
+
     def update_subscriptions(self, texts: Sequence[str]) -> None:
         """Change the subscriptions while running, without reconnecting.
 
@@ -89,14 +94,10 @@ class EndpointSource:
         """Change the settings that may change while running. Raises ConfigError, and then changes nothing."""
         self.update_subscriptions(settings.subscriptions)
 
-    @property
-    def checkpoint(self) -> Mapping[str, int]:
-        """`Source.checkpoint`: as of now while the source runs, else as of its end."""
-        return self._checkpoint if self.stream is None or self._ended else self.stream.checkpoint()
-
     async def run(self, outlet: Outlet, covered: Mapping[str, int] = NOTHING_COVERED) -> Ending:
         """Deliver until `stop` or cancellation."""
-        self.covered = self._checkpoint = covered
+        covered = self._of_wanted(covered)
+        self._covered, self._ended = covered, False
         async with Supervisor(self._clock) as tasks:
             self.stream = stream = MergedStream(
                 self.name,
@@ -117,12 +118,15 @@ class EndpointSource:
             try:
                 await self._stopping.wait()
             finally:
-                self._checkpoint = stream.checkpoint()
-                self.covered = stream.close()
-                self._ended = True
+                self._covered, self._ended = stream.close(), True
                 tasks.cancel()
                 self._health.close()
         return Ending("stopped")
+
+    def _of_wanted(self, covered: Mapping[str, int]) -> Mapping[str, int]:
+        """Return `covered` without the feeds that are no longer wanted."""
+        feeds = {subscription.feed for subscription in self._wanted}
+        return {feed: slot for feed, slot in covered.items() if feed in feeds}
 
     def stop(self) -> None:
         """End `run`. Gaps that are being filled are declared unrecoverable."""

@@ -10,9 +10,9 @@ from headrace.sources.coverage import Hole
 from headrace.sources.subscriptions import ChainSubscription
 
 TRIES_MAX: Final = 6
-"""Most tries to fetch a transaction; after that the transaction is lost."""
+"""Maximum number of tries to fetch a transaction; after that the transaction is lost."""
 STALE_MAX: Final = 1_024
-"""Most entries of lost transactions that may stay in the queue."""
+"""Maximum number of entries of lost transactions that may stay in the queue."""
 DECLARE_S: Final = 5.0
 """Shortest time in seconds between gaps of one feed for one reason. A gap goes to many topics, so losses share it."""
 START_PER_S: Final = 10.0

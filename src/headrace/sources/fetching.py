@@ -35,7 +35,7 @@ from headrace.sources.subscriptions import ChainSubscription, fetched_at
 LOOK_S: Final = 0.05
 """Seconds between batches: transactions that landed meanwhile are requested together."""
 PER_ENDPOINT: Final = 2
-"""Most batches under way at one endpoint."""
+"""Maximum number of batches under way at one endpoint."""
 TIDY_S: Final = 0.5
 """Seconds between searches for transactions that have waited too long."""
 LATER_S_MAX: Final = 4.0

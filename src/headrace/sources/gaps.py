@@ -45,10 +45,9 @@ class Gaps:
         """The number of gaps that are not closed yet."""
         return len(self._open)
 
-    def oldest(self, subscription: ChainSubscription) -> int | None:
-        """Return the first slot of the feed's open gaps; None without one."""
-        slots = [gap.hole.from_slot for gap in self._open.values() if gap.subscription == subscription]
-        return min(slots, default=None)
+    def oldest(self, feed: str) -> int | None:
+        """Return the lowest slot of the feed's gaps that are not closed yet."""
+        return min((g.hole.from_slot for g in self._open.values() if g.subscription.feed == feed), default=None)
 
     def close(self) -> None:
         """Open no more gaps, and declare the open ones unrecoverable, as far as the outlet has room.

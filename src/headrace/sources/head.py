@@ -11,13 +11,17 @@ from itertools import pairwise
 from typing import Final
 
 STEP: Final = 8
-"""Most slots between two heads of one witness that need no confirmation: two leaders that produce no block."""
+"""Maximum number of slots between two heads of one witness without a confirmation: two leaders that produce no
+block."""
 RATE_PER_S: Final = 6
-"""Most slots that the chain produces in a second; this many more, for each second, may lie between two heads."""
+"""Maximum number of slots that the chain produces in a second.
+
+For each second, this many more may lie between two heads.
+"""
 NEAR: Final = 64
-"""Most slots below another witness's head at which a slot is confirmed by that head."""
+"""Maximum number of slots below another witness's head at which a slot is confirmed by that head."""
 APART: Final = 512
-"""Most slots between two witnesses that agree: no working node is further behind."""
+"""Maximum number of slots between two witnesses that agree: no working node is further behind."""
 BORNE_OUT: Final = 3
 """Slots in a row of one witness that confirm a jump, the first included; one less while the witness has no head."""
 RUNS_MAX: Final = 4

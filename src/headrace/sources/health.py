@@ -115,8 +115,9 @@ class SourceHealth:
 
 
 class Outage:
-    """Losses of one endpoint in a row: the first is logged, later ones at doubling intervals, and the recovery once.
+    """Consecutive connection losses of one endpoint.
 
+    Logs the first loss, later ones at doubling intervals, and the recovery.
     Times are monotonic seconds.
     """
 

@@ -22,7 +22,7 @@ from headrace.sources.subscriptions import fetched_at
 T = TypeVar("T")
 
 NULL_TRIES: Final = 6
-"""Most requests for a transaction that a node lists but does not return; each pause is twice the last."""
+"""Maximum number of requests for a transaction that a node lists but does not return; each pause is twice the last."""
 _PAGE_MIN: Final = 10
 _PAUSE_S_MAX: Final = 8.0
 

@@ -11,7 +11,7 @@ from headrace.sources.subscriptions import ChainSubscription
 
 _PAST_SLOTS: Final = 1_024
 _AHEAD_SLOTS: Final = 512
-"""Most slots from a node's head at which it delivers updates; any other slot is misread, or made up."""
+"""Maximum number of slots from a node's head at which it delivers updates; any other slot is misread, or made up."""
 
 
 class Losses:
@@ -45,16 +45,24 @@ class Losses:
             self._declare(feed, coverage.end(connection.name, last_slot))
 
     def reached(self, connections: Iterable[Connection], head: int) -> dict[str, int]:
-        """Return feed → the slot up to which it would be covered if all connections ended now."""
+        """Return what `suspend` would return now."""
+        kept = self._coverage
+        self._coverage = deepcopy(kept)
+        try:
+            return self.suspend(connections, head)
+        finally:
+            self._coverage = kept
+
+    def suspend(self, connections: Iterable[Connection], head: int) -> dict[str, int]:
+        """End the covers of all connections at once; return feed → the slot up to which it is covered."""
         ends: dict[str, dict[str, int]] = {feed: {} for feed in self._coverage}
         for connection in connections:
             for feed, last_slot in connection.surely().items():
                 ends.setdefault(feed, {})[connection.name] = last_slot
-        found = {
-            feed: deepcopy(self._coverage.get(feed, Coverage())).suspend(last_slots, head)
-            for feed, last_slots in ends.items()
+        reached = {
+            feed: self._coverage.get(feed, Coverage()).suspend(last_slots, head) for feed, last_slots in ends.items()
         }
-        return {feed: slot for feed, slot in found.items() if slot is not None}
+        return {feed: slot for feed, slot in reached.items() if slot is not None}
 
     def oldest_unreadable(self, subscription: ChainSubscription) -> int | None:
         """Return the lowest slot of an unreadable notification that is not declared yet."""
@@ -82,9 +90,9 @@ class Losses:
 
 
 def _hole_of(connection: Connection, subscription: ChainSubscription, slot: int | None, head: int) -> Hole | None:
-    """Return the slot that the notification names; without one, all slots that the node may be at.
+    """Return the slot that the notification names. If it names none, return all slots that the node may be at.
 
-    None if nothing of the feed was covered yet.
+    None if the connection covered no slot of the feed yet.
     """
     head = connection.progress.head or head
     if head and slot is not None and head - _PAST_SLOTS <= slot <= head + _AHEAD_SLOTS:

@@ -40,7 +40,7 @@ from headrace.sources.proving import Prover
 from headrace.sources.refill import Recent, Refill
 from headrace.sources.settings import NodeSourceSettings
 from headrace.sources.slots import ChainSlots
-from headrace.sources.subscriptions import LISTED, ChainSubscription
+from headrace.sources.subscriptions import LISTED, SLOTS, ChainSubscription
 
 _DELIVERED: Final = (LogsUpdate, AccountUpdate, TransactionUpdate, LandedNotice)
 _HELD_HEADS_MAX: Final = 4
@@ -138,30 +138,29 @@ class MergedStream:
             if processed:
                 start("confirm", partial(self._slots.confirm, self._rpc), restart=self._backoff())
 
+    def covered(self) -> dict[str, int]:
+        """Return feed → the slot up to which everything was delivered or declared, if the source ended now.
+
+        No transaction up to that slot waits to be fetched or to be proven.
+        """
+        covered = self._losses.reached(self.connections.values(), self._slots.head)
+        wanted = {subscription.feed: subscription for subscription in self.wanted}
+        for feed in covered:
+            subscription = wanted.get(feed, SLOTS)
+            lows = (
+                self.gaps.oldest(feed),
+                self._fetcher.oldest(feed),
+                self._losses.oldest_unreadable(subscription),
+                self._proofs.oldest() if subscription.kind in LISTED else None,
+            )
+            covered[feed] = min([covered[feed], *(slot - 1 for slot in lows if slot is not None)])
+        return covered
+
     def close(self) -> dict[str, int]:
         """End all connections at once and close open gaps; return feed → the slot up to which it is covered."""
         self._declare_unreadable()
         self.gaps.close()
-        return self._covered()
-
-    def checkpoint(self) -> dict[str, int]:
-        """Return feed → the slot up to which everything was delivered, or declared as a gap that is closed.
-
-        No transaction up to that slot waits to be fetched or to be proven.
-        """
-        covered = self._covered()
-        for subscription in self.wanted:
-            if (feed := subscription.feed) in covered:
-                oldest = (
-                    self.gaps.oldest(subscription),
-                    self._losses.oldest_unreadable(subscription),
-                    self._proofs.oldest() if subscription.kind in LISTED else None,
-                )
-                covered[feed] = min([covered[feed], *[slot - 1 for slot in oldest if slot is not None]])
-        return covered
-
-    def _covered(self) -> dict[str, int]:
-        covered = self._losses.reached(self.connections.values(), self._slots.head)
+        covered = self._losses.suspend(self.connections.values(), self._slots.head)
         for feed in covered:
             oldest = self._fetcher.oldest(feed)
             covered[feed] = covered[feed] if oldest is None else min(covered[feed], oldest - 1)
@@ -223,7 +222,7 @@ class MergedStream:
     ) -> None:
         """Record that the node accepted a subscription, whose updates have `commitment`.
 
-        `heads_tell`: while the node sends slots it sends this feed too, because both come in one stream.
+        With `heads_tell`, the feed counts as received up to the node's latest slot, because both come in one stream.
         """
         connection.acknowledged.add(subscription)
         if subscription.kind == "signature":

@@ -22,7 +22,7 @@ class Progress:
 
     HEADS_AFTER_ACK: Final = 2
     AHEAD_MAX: Final = 512
-    """Most slots by which the heads of other connections may delay the start of a cover."""
+    """Maximum number of slots by which the heads of other connections may delay the start of a cover."""
 
     def __init__(self, commitment: Commitment, margin_slots: int) -> None:
         self._commitment, self._margin_slots = commitment, margin_slots
@@ -170,7 +170,7 @@ class Watch:
         self._last_message = self._last_advance = now
 
     def slot(self, slot: int, now: float) -> None:
-        """Set the connection's head. A lower slot corrects an earlier head, and is no advance."""
+        """Set the connection's head. A lower slot corrects an earlier head and does not advance it."""
         if slot > self.head:
             self._last_advance = now
         self.head = slot

@@ -1,4 +1,4 @@
-"""Proof from nodes' answers that delivered transactions are in the blocks of their slots. Pure.
+"""Uses nodes' answers to prove that delivered transactions are in the blocks of their slots. Pure.
 
 A transaction sent at `processed` has been seen by one node only. The confirmation of its slot proves nothing: the node
 may have made the transaction up, or named the wrong slot.
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from headrace.sources.subscriptions import ChainSubscription
 
 WAITING_MAX: Final = 100_000
-"""Most signatures that wait; beyond that the oldest slot is given up."""
+"""Maximum number of signatures that wait; beyond that the oldest slot is given up."""
 WINDOW_SLOTS: Final = 500
 """Slots below the head at which an unproven signature is given up, before the fork window of 512 slots ends."""
 WAIT_S: Final = 300.0
@@ -51,7 +51,7 @@ class Waiting(NamedTuple):
 
 
 class Proven(NamedTuple):
-    """Results for signatures of a slot. `feeds` are the feeds of the unknown signatures."""
+    """Outcome of checking a slot's signatures. `feeds` are the feeds of the signatures whose status is unknown."""
 
     slot: int
     landed: tuple[str, ...] = ()

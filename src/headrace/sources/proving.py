@@ -18,11 +18,11 @@ from headrace.sources.proofs import Answer, Proofs, Proven, Status, Waiting
 from headrace.sources.settings import NodeSourceSettings
 
 BATCH_MAX: Final = 256
-"""Most signatures in one `getSignatureStatuses` call, by the nodes' limit."""
+"""Maximum number of signatures in one `getSignatureStatuses` call, by the nodes' limit."""
 CALLS_MAX: Final = 8
-"""Most calls in one round."""
+"""Maximum number of calls in one round."""
 BLOCKS_MAX: Final = 16
-"""Most blocks in one round, `refill_page_s` apart.
+"""Maximum number of blocks in one round, `refill_page_s` apart.
 
 With the pause between rounds: three a second; the chain makes 2.5.
 """
@@ -30,7 +30,7 @@ LATE_SLOTS: Final = 64
 """Slots below the head at which a transaction without any status is looked for in its block."""
 _OF_THE_METHOD: Final = frozenset({METHOD_NOT_FOUND, 401, 403, 404, 405, 410})
 _ALONE_MAX: Final = 2
-"""Most signatures refused in a row, each asked for alone; after that the method counts as refused."""
+"""Maximum number of signatures refused in a row, each asked for alone; after that the method counts as refused."""
 
 _log = structlog.get_logger("source")
 

@@ -220,7 +220,7 @@ class Recording:
 
     `speed` 1 is the pace of the receive times, N is N times as fast; None is as fast as the outlet takes updates. With
     `loop` the replay starts again each time, with a RewindUpdate between the laps. Damaged blocks are skipped and
-    logged with their offset. A file that is no recording ends the source as `failed`.
+    logged with their offset. A file that is not a recording ends the source as `failed`.
     """
 
     Settings: ClassVar[type[RecordingSettings]] = RecordingSettings
@@ -233,7 +233,7 @@ class Recording:
         self.name = name
         self.delivered = 0
         self._path, self._clock, self._speed, self._loop = path, clock, speed, loop
-        self.covered = self.checkpoint = NOTHING_COVERED
+        self.covered = NOTHING_COVERED
 
     @classmethod
     async def open(cls, settings: RecordingSettings, context: Context) -> Self:

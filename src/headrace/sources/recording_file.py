@@ -28,11 +28,11 @@ VERSION: Final = 1
 BLOCK_RAW_MAX: Final = 64 * 1024 * 1024
 HEADER_MAX: Final = 64 * 1024
 UPDATE_MAX: Final = 2 * 1024 * 1024
-"""Most bytes of an update that is no account's; a transaction has some hundred thousand at most."""
+"""Maximum number of bytes of an update other than an account's. A transaction has some hundred thousand at most."""
 VALUES_MAX: Final = 4 * 1024 * 1024
-"""Most bytes of all updates of a block that are not accounts'.
+"""Maximum number of bytes of all updates of a block that are not accounts'.
 
-A byte may stand for a list, which takes 64 bytes in memory. An account has few values, however long its data.
+A byte may represent a list, which takes 64 bytes in memory. An account has few values, however long its data.
 """
 UPDATE_BYTES_MIN: Final = 32
 """Fewest bytes of an update: the names of its fields alone are longer."""
@@ -129,7 +129,7 @@ def read_header(file: BinaryIO) -> RecordingHeader:
 def header_of(path: Path) -> RecordingHeader:
     """Return the header of the recording at `path`.
 
-    Raises BadInputError if it is no recording, OSError if unreadable.
+    Raises BadInputError if it is not a recording, and OSError if it can't be read.
     """
     with path.open("rb") as file:
         return read_header(file)

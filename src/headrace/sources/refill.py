@@ -16,7 +16,7 @@ from headrace.sources.subscriptions import LISTED, ChainSubscription
 
 RECENT_MAX: Final = 16_384
 SLOTS_MAX: Final = 50_000
-"""Most slots of one gap that are published again; nodes list at most ten times as many."""
+"""Maximum number of slots of one gap that are published again; nodes list at most ten times as many."""
 
 
 class Recent:

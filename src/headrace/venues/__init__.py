@@ -22,6 +22,7 @@ class Venue(Protocol):
     async def quote(self, request: OrderRequest) -> Quote:
         """Return the offer for the request's amount, after fees, with its route.
 
+        The route leads from the mint in to the mint out, or all its pools trade these two mints and share the amount.
         Raises TransientError if the venue does not answer or has no pool for these mints.
         """
 

@@ -1,4 +1,4 @@
-"""The store of orders: the row is both the truth and the queue. Port and register."""
+"""The order store: one row is both the order's record and its place in the queue. Port and register."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
@@ -23,17 +23,17 @@ from headrace.orders.store.unreadable import Unreadable, UnreadableOrders
 from headrace.orders.verbs import Room
 
 TICK_S: Final = 60.0
-"""Pause between two records of observed time, by a process that follows the log."""
+"""Pause in seconds between two records of observed time, by a process that follows the log."""
 
 EventSink: TypeAlias = Callable[[Sequence[OrderEvent]], None]
-"""Takes committed events on the event loop, each order's in the order of `seq`; must be quick and must not raise."""
+"""Receives committed events on the event loop, each order's in the order of `seq`. Must be quick and must not raise."""
 
 
 class Accepted(NamedTuple):
     """Result of `accept`.
 
-    `replayed`: the key was known, and `order` is the order first made under it, with its request. `claimed`: the order
-    is new and under the requested lease.
+    - `replayed`: the key was known, and `order` is the order first made under it, with its request.
+    - `claimed`: the order is new and under the requested lease.
     """
 
     order: Order
@@ -44,7 +44,7 @@ class Accepted(NamedTuple):
 class Cancelled(NamedTuple):
     """Result of `cancel`.
 
-    `requested`: bytes may be on their way, so the request is stored; else the order is CANCELLED.
+    If `requested`, the transaction may have been sent, so the request is stored. Otherwise the order is CANCELLED.
     """
 
     order: Order
@@ -52,7 +52,7 @@ class Cancelled(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Orders, newest first, without the `unreadable` ones. `cursor` asks for the next page; None on the last page."""
+    """Orders, newest first, without the `unreadable` ones. `cursor` selects the next page; None on the last page."""
 
     orders: list[Order]
     cursor: str | None
@@ -65,7 +65,7 @@ class Page(NamedTuple):
 
 
 class Fills(NamedTuple):
-    """Fills of orders, in the order of the log, without the `unreadable` ones; None as `after`: there are no more.
+    """Fills of orders, in the order of the log, without the `unreadable` ones. `after` is None if there are no more.
 
     Nothing up to position `settled` will ever change: each fill is final, and no fill can be added in between.
     """
@@ -77,7 +77,7 @@ class Fills(NamedTuple):
 
 
 class FoundFills(NamedTuple):
-    """A page of landings from the log, as the database returns them; other fields as in `Fills`."""
+    """A page of landings from the log, as the database returns them. The other fields are those of `Fills`."""
 
     found: list[Fill | Unreadable]
     after: int | None
@@ -90,7 +90,7 @@ class FoundFills(NamedTuple):
 
 
 class Depth(NamedTuple):
-    """Counts of orders not over: `ready` to be claimed, `resting` until their trigger, `begun` by a worker."""
+    """Numbers of unfinished orders: `ready` to be claimed, `resting` until their trigger, `begun` by a worker."""
 
     ready: int
     resting: int
@@ -98,21 +98,21 @@ class Depth(NamedTuple):
 
 
 class SavedPortfolio(NamedTuple):
-    """A user's fills up to `position`, added up to `state`."""
+    """A user's fills up to `position`, added up in `state`."""
 
     position: int
     state: str
 
 
 class Renewal(NamedTuple):
-    """Ids of the orders whose leases are still held, and of those among them with a cancel request."""
+    """Ids of the orders whose leases are still held, and of those of them with a cancel request."""
 
     held: frozenset[str]
     cancel_requested: frozenset[str]
 
 
 class Rate(NamedTuple):
-    """Number of orders that all workers together may begin per minute; this many at once after a pause. 0: no limit."""
+    """Number of orders that all workers together may begin per minute, and at once after a pause. 0: no limit."""
 
     per_minute: int
 
@@ -125,14 +125,14 @@ class Store(Protocol):
 
     Atomicity: every method is one transaction. Several may share a commit.
     Durability: once a method returns, its change is on disk.
-    Delivery: sinks get an event after its commit, never before. They get every event committed by this process, and
-    those of other processes soon after; `events` fills a gap in `seq`.
+    Delivery: sinks get an event after its commit, never before. They get every event that this process commits, and the
+    events of other processes soon after. `events` fills a gap in `seq`.
     Time: leases and pauses are measured by one clock for all processes (the database's, or the machine's).
     Fencing: a `Change` is applied only under the epoch of the newest claim.
-    Steps: only those that the machine allows; each method has its pure function in `orders.verbs`.
+    Steps: only those that the machine allows. Each method has its pure function in `orders.verbs`.
 
-    Each method raises TransientError if the store is unavailable: then the change may or may not have been made. Orders
-    that can't be read are in `unreadable`: methods that return many orders leave them out, and methods that name such
+    Each method raises TransientError if the store is unavailable; the change may or may not have been made. Orders that
+    can't be read are in `unreadable`. Methods that return many orders leave such orders out, and methods that name such
     an order raise InvariantError.
     """
 
@@ -152,50 +152,49 @@ class Store(Protocol):
     ) -> Accepted:
         """Store a new order with its first event. `keys` are the user's idempotency keys for the order.
 
-        With `lease_ms`, a new order that awaits no trigger is also claimed, in the same commit. Then `steps`, the
-        worker's first changes to the order, are stored as well. An order that is not claimed is stored without them.
-        A known key returns the order that was made under it, however long ago; from then on the other keys name that
-        order, too.
-
-        Raises OrderRefused 422 if a key is known with another `fingerprint`. If no key is known, raises `refusal` if
-        given (an order that can't be taken now may have been taken when first requested). For an order that awaits its
-        trigger, raises OrderRefused 409 if the user has no `room` for another such order, and 503 if all users together
-        have none. Processes that accept at the same moment may each exceed the room by the orders they accept in that
-        moment.
+        With `lease_ms`, a new order that awaits no trigger is also claimed, in the same commit, and `steps`, the
+        worker's first changes to the order, are stored too. An order that is not claimed is stored without `steps`.
+        A known key returns the order that was first made under it, however long ago. From then on, the other keys name
+        that order too.
+        Raises OrderRefused 422 if a key is known with another `fingerprint`. If no key is known, raises `refusal` if it
+        is given: an order that can't be taken now may have been taken when it was first requested. For an order that
+        awaits its trigger, raises OrderRefused 409 if the user has no `room` for another such order, and 503 if all
+        users together have none. Processes that accept at the same moment may each exceed the room by the orders they
+        accept in that moment.
         """
 
     async def claim(self, limit: int, lease_ms: int, rate: Rate) -> list[Claimed]:
         """Claim up to `limit` orders: first those whose lease has ended, then new ones, by priority and age.
 
         An order that awaits its trigger is claimed only after it has expired, so that it can be ended. Each claimed
-        order gets epoch + 1 and a lease of `lease_ms`. A new order becomes ROUTING, with an event. `rate` limits new
-        orders only. No two callers ever get the same epoch of an order.
+        order gets epoch + 1 and a lease of `lease_ms`. A new order becomes ROUTING, with an event. `rate` limits only
+        new orders. No two callers ever get the same epoch of an order.
         """
 
     async def resting(self, after_id: str, limit: int) -> Sequence[Order]:
         """Return orders that await their trigger, sorted by id."""
 
     async def trigger(self, order_id: str, data: Mapping[str, Any]) -> bool:
-        """Log, with `data`, that the market reached the trigger; from now on the order may be claimed.
+        """Log, with `data`, that the market reached the trigger. From now on the order may be claimed.
 
-        Returns False if the order awaits no trigger.
-        Several callers may see the same price: exactly one of them gets True.
+        Returns False if the order awaits no trigger. If several callers see the same price, exactly one of them gets
+        True.
         """
 
     async def keep_watch(self, order_id: str, watch: Watch) -> bool:
-        """Store the newest watch of an order whose type has state, joined with the stored watch as the type defines.
+        """Store the newest watch of an order whose type has state, merged with the stored watch as the type defines.
 
         Writes no event. Returns False if nothing changed, or if the order awaits no trigger.
         """
 
     async def apply(self, order: Order, change: Change) -> Order:
-        """Apply a change, with its event; return the order after the change.
+        """Apply a change and store its event. Return the order after the change.
 
         Raises LeaseLost if a newer claim exists, and InvariantError for a change that the machine does not allow.
         """
 
     def apply_later(self, order: Order, change: Change) -> Order:
-        """Apply a change without waiting for its commit; return the order as it will be after the change.
+        """Apply a change without waiting for its commit. Return the order as it will be after the change.
 
         Changes are applied in the order in which they were given. If the lease is lost, the next `apply` raises
         LeaseLost.
@@ -204,7 +203,7 @@ class Store(Protocol):
     def note(self, order: Order, attempt: Attempt, event: AttemptEvent) -> Attempt:
         """Store what was learnt about an attempt, without an event and without waiting for the commit.
 
-        Returns the attempt after `event`. An event that can't happen to the attempt changes and stores nothing.
+        Returns the attempt after `event`. An event that can't happen to the attempt changes nothing and stores nothing.
         """
 
     async def unfinal(self, limit: int) -> Sequence[Claimed]:
@@ -214,22 +213,22 @@ class Store(Protocol):
         """Store, with an event, that the landing is final or was lost; False if its finality was stored before."""
 
     async def renew(self, held: Sequence[Order], lease_ms: int) -> Renewal:
-        """Extend the leases of those of these orders that this worker still holds under the same epoch."""
+        """Extend the leases of those orders in `held` that this worker still holds under the same epoch."""
 
     async def release(self, held: Sequence[Order]) -> None:
         """End the leases of these orders now, so that any worker may continue them."""
 
     async def cancel(self, order_id: str, user_id: str | None) -> Cancelled | None:
-        """Cancel the order, or store the cancel request; None if no order of this user (None: of any user) has the id.
+        """Cancel the order, or store the cancel request. None if no order of this user has the id (None: of any user).
 
-        Raises OrderRefused 409 for an order that is over. A cancelled order's worker can change it no more.
+        Raises OrderRefused 409 if the order has ended. The worker of a cancelled order can no longer change it.
         """
 
     async def get(self, order_id: str) -> Order | None:
-        """Return the order as committed."""
+        """Return the order as committed; None if no order has the id."""
 
     async def read(self, order_id: str, after_seq: int, limit: int) -> tuple[Order, Sequence[OrderEvent]] | None:
-        """Return what `get` and `events` return, as of the same moment."""
+        """Return the order and its events after `after_seq`, read at the same moment."""
 
     async def list(
         self, *, user_id: str | None, status: OrderStatus | None, mint: str | None, cursor: str | None, limit: int
@@ -246,29 +245,32 @@ class Store(Protocol):
         """Return the user's saved portfolio; None if none is saved, so that all of `fills` must be added up."""
 
     async def save_portfolio(self, user_id: str, saved: SavedPortfolio) -> None:
-        """Save the portfolio, unless the saved one already reaches further."""
+        """Save the portfolio, unless the saved one already reaches a later position."""
 
     async def retire(self, kept_ms: int, limit: int) -> int:
         """Reduce up to `limit` orders to their outcome; return how many.
 
-        Taken are orders that were over, with a final landing if any, for longer than `kept_ms` of observed time. A
-        reduced order still answers `get` and its keys as before; its log is one event, and `list` leaves it out.
+        Chosen are orders that ended longer than `kept_ms` of observed time ago and whose landing, if any, is final. A
+        reduced order still answers `get` and its keys as before. Its log is one event, and `list` leaves it out.
         """
 
     async def depth(self) -> Depth:
-        """Count the orders that are not over."""
+        """Count the orders that have not ended."""
 
     async def tick(self) -> None:
-        """Store how far observed time has come, and how much of the log is settled."""
+        """Store how far observed time has advanced, and how much of the log is settled."""
 
     async def follow(self) -> None:
-        """Run until cancelled: deliver what other processes commit, and tick."""
+        """Deliver what other processes commit, and call `tick`, until cancelled."""
 
     async def check(self, *, thorough: bool) -> None:
-        """Raise TransientError if no order could be taken now. `thorough`: also if the database has no room to grow."""
+        """Raise TransientError if no order could be taken now.
+
+        If `thorough`, raise it even if only the database can't grow.
+        """
 
     def attach(self, sink: EventSink) -> Callable[[], None]:
-        """Deliver committed events to `sink`; call the result to stop."""
+        """Deliver committed events to `sink`. Calling the result stops the delivery."""
 
     async def close(self) -> None:
         """Finish queued changes and release what the store holds; later calls raise TransientError."""

@@ -1,4 +1,4 @@
-"""Conversion between rows and objects: the columns that both databases share, and the conditions by status."""
+"""Conversion between rows and objects: the columns that both databases share, and conditions on an order's status."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
@@ -35,7 +35,7 @@ LANDED: Final = f"""select o.id as id, e.position as position, e.at as at, o.req
         where e.user_id = {{0}} and e.{IS_LANDED} and e.position > {{1}}
     union all select id, landed_position, landed_at, request, outcome
         from retired_orders where user_id = {{0}} and landed_position > {{1}}"""
-"""A user's landings after a position, of orders and of retired orders; to be formatted with both parameters."""
+"""A user's landings after a position, of orders and of retired orders. Must be formatted with both parameters."""
 
 SAVE_PORTFOLIO: Final = """insert into portfolios as p (user_id, position, state) values ({}, {}, {})
     on conflict (user_id) do update set position = excluded.position, state = excluded.state
@@ -45,8 +45,11 @@ SAVE_PORTFOLIO: Final = """insert into portfolios as p (user_id, position, state
 class Conditions(NamedTuple):
     """Conditions on rows of `orders`, as SQL. Each is the condition of the index with the same name in the migrations.
 
-    `ready` may be claimed, `resting` await their trigger, `begun` are worked on, `unfinal` have landed but not finally,
-    `over` will never change again.
+    - `ready`: may be claimed.
+    - `resting`: await their trigger.
+    - `begun`: a worker executes them, or did.
+    - `unfinal`: have landed, but the landing is not final.
+    - `over`: will never change again.
     """
 
     ready: str
@@ -57,7 +60,7 @@ class Conditions(NamedTuple):
 
 
 def conditions(no_lease: str) -> Conditions:
-    """Return the conditions for a database where the SQL `no_lease` stands for no lease."""
+    """Return the conditions for a database where the SQL `no_lease` means no lease."""
     pending, landed = status_in({OrderStatus.PENDING}), status_in({OrderStatus.CONFIRMED})
     unfinal = f"{landed} and lease_until > {no_lease}"
     return Conditions(
@@ -155,12 +158,15 @@ def fill(row: Any) -> Fill:
 
 
 def page(found: Sequence[Any], limit: int) -> tuple[list[Order | Unreadable], str | None]:
-    """Read up to `limit` + 1 rows of `ORDER_COLUMNS`; return `limit` orders, and the cursor for the next page."""
+    """Parse up to `limit` + 1 rows of `ORDER_COLUMNS`. Return `limit` orders, and the cursor for the next page."""
     return read_each(order, found[:limit]), found[limit - 1][0] if len(found) > limit else None
 
 
 def fills(found: Sequence[Any], after: int, limit: int, decided: int) -> FoundFills:
-    """Read up to `limit` rows of `LANDED` after `after`; no other row will ever appear at positions up to `decided`."""
+    """Parse up to `limit` rows of `LANDED` after `after`.
+
+    No other row will ever appear at positions up to `decided`.
+    """
     read = read_each(fill, found)
     settled = after
     for row, each in zip(found, read, strict=True):
@@ -171,7 +177,7 @@ def fills(found: Sequence[Any], after: int, limit: int, decided: int) -> FoundFi
 
 
 def of_retired(it: Order, landed_position: int | None, landed_at_ms: int | None) -> tuple[Any, ...]:
-    """Return what is kept of a retired order, as `RETIRED_COLUMNS`."""
+    """Return the columns that are kept of a retired order, as `RETIRED_COLUMNS`."""
     return (*of_order(verbs.retire(it)), it.request.user_id, landed_position, landed_at_ms)
 
 

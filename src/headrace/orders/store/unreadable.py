@@ -1,4 +1,4 @@
-"""Orders in the database that can't be read: left out where many are read, and logged for a person."""
+"""Orders in the database that can't be read. They are left out of reads of many orders, and logged for a person."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
@@ -14,14 +14,14 @@ _log = structlog.get_logger("store")
 
 
 class Unreadable(NamedTuple):
-    """Stands for an order, or for an event of an order, that can't be read."""
+    """Replacement for an order, or for an event of an order, that can't be read."""
 
     order_id: str
     reason: str
 
 
 def read_each(read: Callable[[Any], T], found: Iterable[Any]) -> list[T | Unreadable]:
-    """Apply `read` to each row, whose first column is the order's id; a row that can't be read gives Unreadable."""
+    """Apply `read` to each row, whose first column is the order's id. A row that can't be read becomes Unreadable."""
     return [_read(read, row) for row in found]
 
 
@@ -35,8 +35,8 @@ def _read(read: Callable[[Any], T], row: Any) -> T | Unreadable:
 class UnreadableOrders:
     """The orders that could not be read since the process started.
 
-    Each is logged once, and `on_more` gets their number.
-    A row that a person has repaired is read again like any other, but stays counted here until the process restarts.
+    Each is logged once, and `on_more` is called with their number. A row that a person has repaired is read again like
+    any other, but its order stays in this set until the process restarts.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class UnreadableOrders:
         self.on_more: Callable[[int], None] = lambda _: None
 
     def leave_out(self, found: Sequence[T | Unreadable]) -> list[T]:
-        """Return what could be read, and remember the unreadable orders."""
+        """Return the readable items, and remember the unreadable orders."""
         readable: list[T] = []
         for each in found:
             if isinstance(each, Unreadable):

@@ -110,7 +110,7 @@ class Bin(NamedTuple):
 
     @property
     def holds(self) -> int:
-        """Most output of the bin."""
+        """Maximum output of the bin."""
         return sum(self.layers)
 
     def exact_in(self, amount: int, fees: Fees, on_input: bool) -> Part:

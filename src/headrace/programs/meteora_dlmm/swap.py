@@ -23,7 +23,7 @@ EVENT_AUTHORITY: Final = "D1ZN9Wj1fRSUQfCjhvnu1hqDMT7hzjzBBpi12nVniYD6"
 SWAP_IN: Final = "414b3f4ceb5b5b88"
 SWAP_OUT: Final = "2bd7f784893cf351"
 ARRAYS_MAX: Final = 8
-"""Most arrays in one instruction."""
+"""Maximum number of arrays in one instruction."""
 
 
 def _build(order: Order, accounts: Accounts) -> Instruction:

@@ -1,4 +1,4 @@
-"""Trades and new coins of pump.fun's curves. Curves are no pools: their events name the mint."""
+"""Trades and new coins of pump.fun's curves. Curves are not pools: their events name the mint."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -59,9 +59,13 @@ def _new_coin(fields: Fields, _: Scene) -> NewToken:
     return NewToken(fields.get("mint"), fields.get("name"), fields.get("symbol"), creator)
 
 
+_COIN: Final = MintFacts(DECIMALS, SUPPLY)
+_MAYHEM_COIN: Final = MintFacts(DECIMALS)
+
+
 def _coin(fields: Fields, mint: str | None) -> Iterable[AboutMint]:
     mayhem = fields.get("mayhem_mode") or fields.get("is_mayhem_mode")
-    return (AboutMint(mint, MintFacts(DECIMALS, None if mayhem else SUPPLY), nominal=True),)
+    return (AboutMint(mint, _MAYHEM_COIN if mayhem else _COIN, nominal=True),)
 
 
 FACTS: Final = ProgramFacts(

@@ -10,7 +10,7 @@ from headrace.programs.swapping import MEMO_PROGRAM, Order, Swap, amounts, read,
 
 SWAP_V2: Final = "2b04ed0b1ac91e62"
 ARRAYS_MAX: Final = 8
-"""Most arrays in one instruction."""
+"""Maximum number of arrays in one instruction."""
 
 
 def _build(order: Order, accounts: Accounts) -> Instruction:

@@ -33,7 +33,7 @@ ABSENT_TIMES: Final = 3
 ABSENT_PAUSE_S: Final = 0.4
 
 ReadPair = Callable[[str, bytes], tuple[str, str] | None]
-"""(owner, data) of an account → the mints in the pool's order; None for an account that is no pool."""
+"""(owner, data) of an account → the mints in the pool's order; None if the account is not a pool."""
 
 _log = structlog.get_logger("pools")
 

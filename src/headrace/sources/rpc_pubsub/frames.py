@@ -34,12 +34,16 @@ _PEEK: Final = 72
 """Bytes within which every known node names the method of a notification."""
 _KEYS_MAX: Final = 65_536
 BYTES_MAX: Final = 1024 * 1024
-"""Most bytes of a message that is no account. A node cuts logs at 10,000 bytes, unless its owner raised that limit.
+"""Maximum number of bytes of a message that does not contain an account.
 
+A node cuts logs at 10,000 bytes, unless its owner raised that limit.
 Reading the strings of a longer message, or the values of a made-up error, would block the loop for seconds.
 """
 _CONTAINERS_MAX: Final = 4_096
-"""Most arrays and objects in such a message; an error of the chain has four, and logs contain few brackets."""
+"""Maximum number of arrays and objects in such a message.
+
+An error of the chain has four, and logs contain few brackets.
+"""
 
 
 class Ack(NamedTuple):
@@ -141,8 +145,8 @@ def _decode(message: bytes) -> Frame | AnswerFrame:
 
 def _check_size(message: bytes, name: bytes) -> None:
     """Raise BadInputError before a message that is too large is decoded."""
-    if name in _OF_ACCOUNTS:
-        return
+    if len(message) <= 2 * _CONTAINERS_MAX or name in _OF_ACCOUNTS:
+        return  # an array or object takes two bytes at least
     times = _TRANSACTION_TIMES if name == b"transactionNotification" else 1
     if len(message) > times * BYTES_MAX:
         raise BadInputError(

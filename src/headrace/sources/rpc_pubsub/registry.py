@@ -15,7 +15,7 @@ from headrace.sources.subscriptions import ChainSubscription, Kind, fetched_at
 
 Encoding: TypeAlias = Literal["base64+zstd", "base64"]
 ServerId: TypeAlias = int | str
-"""A node's id of a subscription: a number, or text that is no number."""
+"""A node's id of a subscription: a number, or text that is not a number."""
 
 INVALID_PARAMS: Final = -32602
 FORMER_MAX: Final = 4_096

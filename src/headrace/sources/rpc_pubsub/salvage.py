@@ -25,7 +25,7 @@ from headrace.sources.subscriptions import ChainSubscription, Kind
 _CONTAINERS_MAX: Final = 65_536
 _VALUES_MAX: Final = 262_144
 _ARRAYS_MAX: Final = 4
-"""Most levels of nested arrays that are opened; JSON-RPC has one."""
+"""Maximum depth of nested arrays that are opened; JSON-RPC has one level."""
 _SLOT_MAX: Final = 2**63 - 1
 _METHOD: Final = re.compile(rb'"method"\s*:\s*"([A-Za-z]{4,32})"')
 _ID: Final = re.compile(rb'"subscription"\s*:\s*"?([0-9]{1,20})["\s,}]')
@@ -57,7 +57,7 @@ def _has_too_much(message: bytes) -> bool:
 
 
 def _members(value: Any) -> Iterator[Any]:
-    """Yield the messages in an array, and in arrays within it; a value that is no array is yielded itself."""
+    """Yield the messages in an array, and in arrays within it. A value that is not an array is yielded itself."""
     level = [value]
     for _ in range(_ARRAYS_MAX):
         inner: list[Any] = []

@@ -27,7 +27,7 @@ from headrace.sources.subscriptions import ChainSubscription
 _CLOSE_S = 0.25
 """Seconds to wait for the answer to a close frame; a node that floods sends much before the answer."""
 _TURN = 64
-"""Most messages read in a row while more are waiting; then other tasks run."""
+"""Maximum number of messages read in a row while more are waiting; then other tasks run."""
 _GIVEN_UP: Final = {1008: "flood", 1009: "too_large"}
 _REST_S_MAX = 300.0
 _OF_SUBSCRIPTIONS: Final = (Ack, Refusal, Unknown, SignatureNotice, Unreadable)

@@ -11,14 +11,17 @@ from websockets.frames import DATA_OPCODES, CloseCode, Frame
 from websockets.protocol import Event
 
 SLICE_BYTES: Final = 8_192
-"""Most bytes handed to the parser at once. One read may bring 256 kB in frames of two bytes, which take two seconds."""
+"""Maximum number of bytes handed to the parser at once.
+
+One read may bring 256 kB in frames of two bytes, which take two seconds.
+"""
 FRAME_BYTES_MIN: Final = 16
 """Fewest bytes per frame, on average over a slice; fewer are a flood. The shortest notification has a hundred."""
 FRAMES_SPARE: Final = 64
 PIECES_MAX: Final = 1_024
-"""Most frames of one message. Each costs 300 bytes until the last has come, even if it contains one byte."""
+"""Maximum number of frames in a message. Each costs 300 bytes until the last has come, even if it contains one byte."""
 UNSENT_BYTES_MAX: Final = 1024 * 1024
-"""Most bytes of unsent pongs: the peer sends pings and reads nothing."""
+"""Maximum number of bytes of unsent pongs: the peer sends pings and reads nothing."""
 
 
 class BoundedWebSocket(ClientConnection):

@@ -1,4 +1,4 @@
-"""Adapter by which the register of sources opens the Yellowstone source, if the source's packages are installed."""
+"""Adapter by which the source registry opens the Yellowstone source, if the source's packages are installed."""
 
 from importlib.util import find_spec
 from typing import ClassVar, Final

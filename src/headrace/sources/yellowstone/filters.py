@@ -30,7 +30,7 @@ from headrace.sources.yellowstone.messages import geyser
 SETTING: Final = "YELLOWSTONE_FILTERS"
 TEXT_MAX: Final = 1024 * 1024
 FILTERS_MAX: Final = 64
-"""Most filters in one text; providers allow fewer."""
+"""Maximum number of filters in one text; providers allow fewer."""
 COMPARISONS_MAX: Final = 4
 MEMCMP_BYTES_MAX: Final = 128
 KEYS_MAX: Final = 10_000

@@ -22,7 +22,7 @@ FRAME_MAX: Final = 16_384
 """Longest payload of a frame, in bytes: the smallest limit that HTTP/2 allows, so that a cut frame is small."""
 HEADERS_MAX: Final = 64 * 1024
 OUT_MAX: Final = 1024 * 1024
-"""Most bytes of answers that wait to be sent. A peer with more waiting does not read, and the call ends."""
+"""Maximum number of bytes of answers that wait to be sent. If more wait, the peer does not read, and the call ends."""
 _WINDOW_DEFAULT: Final = 65_535
 _WINDOW_MAX: Final = 2**31 - 1
 _STREAM: Final = 1

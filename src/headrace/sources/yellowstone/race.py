@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 
 SLOTS_KEPT: Final = 64
-"""Most blocks that are remembered. An endpoint that has not finished a block by then has missed it."""
+"""Maximum number of blocks that are remembered. An endpoint that has not finished a block by then has missed it."""
 
 
 class Place(NamedTuple):

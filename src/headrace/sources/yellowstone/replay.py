@@ -17,13 +17,13 @@ from headrace.sources.yellowstone.updates import BlockMeta
 
 SLOTS_KEPT: Final = 512
 UNFINISHED_MAX: Final = 16
-"""Most slots without a complete block whose delivered accounts are remembered."""
+"""Maximum number of slots without a complete block whose delivered accounts are remembered."""
 REPLAY_MAX: Final = 512
-"""Most slots that a replay may span. Nodes keep about 150."""
+"""Maximum number of slots that a replay may span. Nodes keep about 150."""
 BACK: Final = 2
 """Slots by which a replay begins before the newest complete block."""
 LATE: Final = 8
-"""Most slots by which a block may come after its child."""
+"""Maximum number of slots by which a block may come after its child."""
 HELD_BYTES_MAX: Final = 64 * 1024 * 1024
 
 

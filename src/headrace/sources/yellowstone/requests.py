@@ -66,7 +66,7 @@ class Requests:
         return raw
 
     def wants(self, name: str) -> ChainSubscription | None:
-        """Return the subscription that a filter's name stands for; None if it is not wanted now."""
+        """Return the subscription that a filter's name identifies; None if it is not wanted now."""
         found = self._by_name.get(name)
         return SLOTS if found is None and _SLOTS_NAME.fullmatch(name) else found
 

@@ -23,9 +23,9 @@ from headrace.sources.yellowstone.updates import BlockMeta, Heard, InForce, Ping
 from headrace.sources.yellowstone.wire import OpenWire, Wire
 
 _TURN: Final = 64
-"""Most messages that are processed in a row before other tasks run."""
+"""Maximum number of messages that are processed in a row before other tasks run."""
 _PATIENCE: Final = 64
-"""Most slot updates for which a session waits for the first block of a replay."""
+"""Maximum number of slot updates for which a session waits for the first block of a replay."""
 _NOT_REPLAYED: Final = frozenset({"OUT_OF_RANGE", "INTERNAL", "INVALID_ARGUMENT", "UNIMPLEMENTED"})
 """gRPC statuses with which nodes refuse a `from_slot`."""
 _OLDEST: Final = re.compile(r"(?:last available|oldest|first available|available)\D{0,24}([0-9]{1,19})", re.IGNORECASE)

@@ -61,16 +61,16 @@ _OCCUPY: Final = """insert into room (id, data) values (1, $1)
 READERS: Final = 2
 FOLLOW_S: Final = 0.5
 ROOM_BYTES: Final = 262_144
-"""Bytes that a database must be able to store before it counts as usable again after a failure."""
+"""Number of bytes that a database must be able to store before it is reported as usable again after a failure."""
 
 
 class PostgresStore:
     """The `Store` on PostgreSQL.
 
-    One connection writes, one claims and one reads, each for groups of calls; a fourth listens for other processes'
-    events. Leases are measured by the database's clock. A claim skips rows that other transactions have locked. NOTIFY
-    is only a hint: a lost NOTIFY delays events but loses none. A process that runs alone sends none, because NOTIFY
-    takes an eighth of the CPU of a commit.
+    One connection writes, one claims and one reads, each for groups of calls. A fourth listens for other processes'
+    events. Leases are measured by the database's clock. A claim skips rows that other transactions have locked.
+    NOTIFY is only a hint: a lost NOTIFY delays events but loses none. A process that runs alone sends none, because
+    NOTIFY takes an eighth of the CPU of a commit.
     """
 
     Settings: ClassVar = ExecutionSettings
@@ -96,7 +96,7 @@ class PostgresStore:
 
     @classmethod
     async def open(cls, settings: ExecutionSettings, context: Context) -> Self:
-        """Open the database that the settings name. Raises as `at` does."""
+        """Open the database that the settings name. Raises the same errors as `at`."""
         return await cls.at(settings.place.where, context.clock, patient=context.patience)
 
     @classmethod
@@ -204,7 +204,7 @@ class PostgresStore:
         decide = partial(batch.cancel, order_id, user_id, self._now_ms())
         cancelled: Cancelled | None = await self._lane.ask(Job(decide, [order_id]))
         if cancelled is None:
-            verbs.cancel(await self.get(order_id), user_id, self._now_ms())  # a retired order is over: raises
+            verbs.cancel(await self.get(order_id), user_id, self._now_ms())  # a retired order has ended: raises
         return cancelled
 
     async def get(self, order_id: str) -> Order | None:
@@ -357,7 +357,7 @@ class PostgresStore:
         self.on_trouble(failure)
 
     def _notified(self, hint: asyncio.Event, _db: object, pid: int, *_: object) -> None:
-        """Take a hint, unless this process sent it: its own commits are already delivered."""
+        """Handle a hint, unless this process sent it: its own commits are already delivered."""
         if pid not in (self._lane.pid, self._claims.pid):
             hint.set()
 
@@ -374,7 +374,10 @@ class PostgresStore:
             await self._look_for_news(db)
 
     async def _look_for_news(self, db: Db) -> None:
-        """Let `follow`, if it runs, read new events while the next transaction is under way; else read them now."""
+        """Read new events now.
+
+        If `follow` runs, it reads them instead, while the next transaction is being executed.
+        """
         if self._hint is None:
             await self._read_news(db)
         else:
@@ -401,7 +404,7 @@ class PostgresStore:
 
 
 async def _nothing(_: object) -> None:
-    """Do nothing: reads leave nothing to deliver."""
+    """Do nothing: reads have no events to deliver."""
 
 
 def _nothing_more(_: object) -> None:
@@ -409,7 +412,7 @@ def _nothing_more(_: object) -> None:
 
 
 async def _keep(_: object) -> None:
-    """Skip asyncpg's reset: a reader's connection has no state that a reset would have to clear."""
+    """Skip asyncpg's reset: a reader's connection has no state to clear."""
 
 
 def _storable(*texts: str | None) -> bool:

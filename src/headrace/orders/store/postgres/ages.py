@@ -1,4 +1,4 @@
-"""Ages in PostgreSQL: how far observed time has come, how far the log is settled, and orders to retire."""
+"""Ages in PostgreSQL: how far observed time has advanced, how far the log is settled, and orders to retire."""
 
 from typing import Final
 
@@ -13,9 +13,10 @@ from headrace.orders.verbs import FOREVER_MS
 
 _SEEN: Final = observed.SEEN.replace("?1", "$1")
 
-# A transaction may draw a position and end after others that drew higher positions. PostgreSQL numbers a transaction
-# before it draws a position. So a position is settled once all transactions have ended that had a number when it was
-# drawn. If the numbers belong to another cluster (a restored copy), settling starts again.
+# A transaction may draw a position and commit after others that drew higher positions. PostgreSQL numbers each
+# transaction before the transaction draws a position. So a position is settled once all transactions have ended that
+# had a number when the position was drawn. If the numbers belong to another cluster (a restored copy), settling starts
+# again.
 _SETTLE: Final = """insert into settled as s (one, position, next, beyond) values (1, 0, $1, null)
     on conflict (one) do update set
       position = case when s.beyond <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint then s.next
@@ -45,7 +46,7 @@ _GONE: Final = (
 
 
 async def tick(db: Db, time: ObservedTime) -> None:
-    """Learn how far observed time has come; store this process's observed time, and how far the log is settled."""
+    """Read how far observed time has advanced. Store this process's observed time, and how far the log is settled."""
     known = await db.fetchval(observed.READ)
     if known is not None:
         time.learn(known)
@@ -55,7 +56,10 @@ async def tick(db: Db, time: ObservedTime) -> None:
 
 
 async def retire(db: Db, seen_ms: int, kept_ms: int, limit: int) -> tuple[list[Unreadable], int]:
-    """Retire orders; return those that can't be read, which stay as they are, and how many were retired."""
+    """Retire orders.
+
+    Return the orders that can't be read, which are left unchanged, and the number of retired orders.
+    """
     async with db.transaction():
         await db.execute(_FOUND_OVER, seen_ms, limit)
         found = await db.fetch(_DUE, seen_ms - kept_ms, limit)

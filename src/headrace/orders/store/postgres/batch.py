@@ -1,4 +1,4 @@
-"""One group commit, decided in memory while the database locks the rows: calls the verbs. No SQL."""
+"""One group commit, decided in memory by calling the verbs. Contains no SQL."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ from headrace.orders.store import Accepted, Cancelled, Renewal
 from headrace.orders.verbs import Changed, Room
 
 ENDED: Final = 0
-"""A lease of 0 ms: ends at once."""
+"""Lease duration in ms that ends a lease at once."""
 
 Key = tuple[str, str]
 """User and idempotency key."""
@@ -42,7 +42,7 @@ class Job(NamedTuple):
     """One call of a verb: the rows that it needs, and `decide`, which changes the batch.
 
     `decide` either changes the batch and returns a result, or raises a HeadraceError and changes nothing. `held` is the
-    order as the lease's holder knows it. It is good enough for a first try that does not read the row.
+    order as the lease's holder knows it. With `held`, the first try does not read the row.
     """
 
     decide: Callable[["Batch"], Any]
@@ -54,14 +54,17 @@ class Job(NamedTuple):
 
     @property
     def must_look(self) -> bool:
-        """Return whether the rows must be read first. New keys need no read: a key is hardly ever used twice."""
+        """Return whether the job's rows must be read before the batch is written.
+
+        Rows of new keys need not be read: keys are hardly ever used twice, and the write detects a key that is.
+        """
         return self.counts_resting_of is not None or (self.held is None and bool(self.order_ids))
 
 
 class Batch:
-    """The rows as found (`was`) and as changed (`now`), and all that must be written.
+    """The rows as found (`was`) and as changed (`now`), and everything that must be written.
 
-    A batch with `assumes` has not read its rows. They are the orders that the jobs hold, and the write itself checks
+    A batch with `assumes` has not read its rows. It uses the orders that the jobs hold, and the write itself checks
     that each is still the same in the database.
     """
 
@@ -73,7 +76,10 @@ class Batch:
         self.attempts: dict[tuple[str, int], AttemptStatus] = {}
         self.leases: dict[str, int] = {}
         self.resting: Counter[str] = Counter()
-        """Orders that await their trigger, by user. The empty name has the sum for all users that no job names."""
+        """Number of orders that await their trigger, by user.
+
+        The empty name has the sum for all users that no job names.
+        """
         self.new_orders: list[str] = []
         self.new_keys: list[tuple[Key, Known, int]] = []
         self.new_attempts: dict[tuple[str, int], Attempt] = {}
@@ -86,7 +92,7 @@ class Batch:
             self.was[order.id] = self.now[order.id] = order
 
     def put(self, changed: Changed) -> Order:
-        """Record the result of a verb; return the order."""
+        """Record the result of a verb. Return the order."""
         order, events, lease_ms = changed
         self.now[order.id] = order
         if lease_ms is not None:
@@ -95,7 +101,10 @@ class Batch:
         return order
 
     def changed(self) -> list[str]:
-        """Return the stored orders that changed, or whose lease did. Sorted, so that no two commits deadlock."""
+        """Return the ids of the stored orders that changed or whose lease did.
+
+        Sorted, so that no two commits deadlock.
+        """
         touched = {order_id for order_id, order in self.was.items() if self.now[order_id] is not order}
         return sorted(touched | self.leases.keys() & self.was.keys())
 
@@ -135,7 +144,7 @@ def accept(
 
 
 def apply(held: Order, change: Change, expected: Changed, now_ms: int, batch: Batch) -> Order:
-    """Apply a change. `expected`: its result if the row is as the holder knows it."""
+    """Apply a change. `expected` is its result if the row is as the holder knows it."""
     row = _held(held, batch)
     changed = expected if row is held else verbs.take(row, held, change, now_ms)
     attempt = change.attempt
@@ -211,7 +220,10 @@ def _journal(attempt: Attempt, batch: Batch) -> None:
 
 
 def _move(attempt: Attempt, batch: Batch) -> None:
-    """Store the attempt's new status. Raises LeaseLost if its stored status can't change into it, or is missing."""
+    """Store the attempt's new status.
+
+    Raises LeaseLost if the stored status is missing or can't change into the new one.
+    """
     which, leaves = (attempt.order_id, attempt.number), machine.attempt_leaves(attempt.status)
     known = batch.attempts.get(which)
     if known not in leaves and not (known is None and batch.assumes):

@@ -1,4 +1,7 @@
-"""Claims in PostgreSQL: one statement claims what is due, skips locked rows, and does the same as `verbs.claim`."""
+"""Claims in PostgreSQL.
+
+One statement claims what is due, skips locked rows, and changes orders as `verbs.claim` does.
+"""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -16,8 +19,8 @@ LAST_TURN: Final = 2
 
 _BEGUN: Final = machine.after(OrderStatus.PENDING, EventKind.CLAIMED)
 
-# In this sequence: orders that a worker left behind, waiting orders that expired, new orders. The time is that of the
-# statement: with `clock_timestamp()`, which advances, PostgreSQL would scan the whole index.
+# In this sequence: orders that a worker left behind, waiting orders that expired, new orders. The time is the start of
+# the statement. With `clock_timestamp()`, which advances during the statement, PostgreSQL would scan the whole index.
 _CLAIM: Final = f"""with left_behind as (
     select id, 0 as turn, row_number() over () as place from (select id from orders
         where {WHERE.begun} and lease_until <= statement_timestamp()
@@ -60,7 +63,7 @@ class Claim(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """The orders of a claim, and the events of those that began with it."""
+    """The orders of a claim, and the events of the orders that the claim began."""
 
     claimed: list[Claimed | Unreadable]
     events: list[OrderEvent]

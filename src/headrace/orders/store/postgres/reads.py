@@ -37,9 +37,9 @@ async def unfinal(db: Db, limit: int) -> list[Claimed | Unreadable]:
 async def with_attempts(
     db: Db, orders: Sequence[Order | Unreadable], order_ids: Sequence[str]
 ) -> list[Claimed | Unreadable]:
-    """Return the orders; those in `order_ids` with their last attempts.
+    """Return the orders, and with each order in `order_ids` its last attempt.
 
-    An order whose attempt can't be read is Unreadable: without its attempt the order could be executed twice.
+    An order whose attempt can't be read becomes Unreadable: without its attempt the order could be executed twice.
     """
     found = await db.fetch(_LAST_ATTEMPTS, order_ids) if order_ids else []
     last = dict(zip([row[0] for row in found], read_each(rows.attempt, found), strict=True))
@@ -61,7 +61,10 @@ async def resting(db: Db, after_id: str, limit: int) -> list[Order | Unreadable]
 
 
 async def fills(db: Db, user_id: str, after: int, limit: int) -> FoundFills:
-    """Read a page of fills. A fill that becomes visible meanwhile, within the page, has an unsettled position."""
+    """Read a page of fills.
+
+    A fill that becomes visible on this page during the read has a position that is not settled.
+    """
     decided = await db.fetchval("select position from settled") or 0
     found = await db.fetch(f"{rows.LANDED.format('$1', '$2')} order by position limit $3", user_id, after, limit)
     return rows.fills(found, after, limit, decided)
@@ -82,7 +85,7 @@ async def save_portfolio(db: Db, user_id: str, saved: SavedPortfolio) -> None:
 
 
 class Look(NamedTuple):
-    """Order, and part of its log, that a caller wants to read."""
+    """Order that a caller wants to read, with the part of its log after `after_seq`."""
 
     order_id: str
     after_seq: int
@@ -90,7 +93,7 @@ class Look(NamedTuple):
 
 
 async def look(db: Db, asked: Sequence[Look]) -> list[tuple[Order | None, list[OrderEvent]]]:
-    """Answer all requests with one query, whose rows repeat the order beside each of its events."""
+    """Answer all requests with one query. Its rows repeat the order beside each of the order's events."""
     different = list(dict.fromkeys(asked))
     orders: dict[Look, Order] = {}
     events: dict[Look, list[OrderEvent]] = {it: [] for it in different}

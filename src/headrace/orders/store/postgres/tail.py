@@ -1,13 +1,14 @@
-"""Find events that this process's sinks have not got, in PostgreSQL.
+"""Finds events in PostgreSQL that this process's sinks have not received.
 
-An event of this process is delivered right after its commit, unless an event of another process comes before it in the
-same order's log. All other events are found by a query for what became visible since the last query.
+An event of this process is delivered right after its commit, unless an event of another process precedes it in the same
+order's log. All other events are found by a query for events that became visible since the last query.
 
-Positions do not show what is new: a transaction that began earlier may commit later, and its rows then appear below
-positions already read. So the mark is a snapshot, and an event is new if that snapshot does not show it. A change of an
-order waits for the commit of the order's change before it. A reader that sees the later change therefore sees the
-earlier one, and for each order no `seq` is missing, late or duplicated. A long transaction of another client delays no
-event; it only widens the range of the index that is searched.
+Positions do not show which events are new. A transaction that began earlier may commit later, and its rows then appear
+below positions already read. So the mark is a snapshot, and an event is new if that snapshot does not show it.
+
+Each change of an order waits until the previous change of the order is committed. A reader that sees the later change
+therefore sees the earlier one, and for each order no `seq` is missing, late or duplicated. A long transaction of
+another client delays no event; it only widens the range of the index that is searched.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from headrace.orders.store.rows import EVENT_COLUMNS
 from headrace.orders.store.unreadable import Unreadable, read_each
 
 _NOW: Final = "select pg_current_snapshot()::text"
-# The upper bound keeps out rows of a restored copy, whose transaction numbers may be ahead of this cluster's.
+# The upper bound excludes rows of a restored copy, whose transaction numbers may be ahead of this cluster's.
 _NEWS: Final = f"""select now.mark, {EVENT_COLUMNS} from ({_NOW} as mark) now
     left join order_events on txid >= pg_snapshot_xmin($1::text::pg_snapshot)
         and txid < pg_snapshot_xmax(pg_current_snapshot())
@@ -35,9 +36,9 @@ DELIVERED_MAX: Final = 65_536
 
 
 class Delivered:
-    """Remember how far each order's log was delivered: every event is delivered once, in the order of `seq`.
+    """Remember how far each order's log was delivered. Every event is delivered once, in the order of `seq`.
 
-    Beyond `DELIVERED_MAX` the order whose last event is oldest is forgotten; its next events are found by a query.
+    Above `DELIVERED_MAX`, the order whose last event is oldest is forgotten. Its next events are found by a query.
     """
 
     def __init__(self) -> None:
@@ -48,7 +49,7 @@ class Delivered:
         return self._seqs.get(order_id, 0)
 
     def next_of(self, committed: Sequence[OrderEvent]) -> list[OrderEvent]:
-        """Return the events that directly follow delivered ones, and count them as delivered.
+        """Return the events that directly follow delivered ones, and record them as delivered.
 
         All other events must be found by a query.
         """
@@ -60,7 +61,7 @@ class Delivered:
         return following
 
     def beyond(self, found: Sequence[OrderEvent]) -> list[OrderEvent]:
-        """Return the events of a query that were not delivered yet, and count them as delivered."""
+        """Return the events of a query that were not delivered yet, and record them as delivered."""
         fresh = [event for event in found if event.seq > self.of(event.order_id)]
         for event in fresh:
             self._note(event)
@@ -74,17 +75,17 @@ class Delivered:
 
 
 async def mark(db: Db) -> str:
-    """Return a mark for `news`: events that are visible now will not be new."""
+    """Return a mark for `news`: events that are visible now will not be reported as new."""
     return str(await db.fetchval(_NOW))
 
 
 async def join(db: Db) -> None:
-    """Count this process among those that follow, for as long as the connection lasts."""
+    """Register this process as a follower of the log, for as long as the connection lasts."""
     await db.execute(_JOIN)
 
 
 async def others_follow(db: Db) -> bool:
-    """Return whether a process other than this connection's follows, and so needs hints."""
+    """Return whether another process follows the log and so needs hints."""
     return bool(await db.fetchval(_OTHERS))
 
 

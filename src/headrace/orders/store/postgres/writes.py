@@ -1,4 +1,4 @@
-"""A group commit in PostgreSQL: a few statements for all jobs, and locks always taken in the same sequence."""
+"""A group commit in PostgreSQL: a few statements for all jobs. Locks are always taken in the same sequence."""
 
 import contextlib
 import re
@@ -72,7 +72,7 @@ _CHECKED: Final = ("updated", "learnt")
 
 
 async def transact(db: Db, jobs: Sequence[Job], *, hint: bool = True) -> tuple[list[Any], list[OrderEvent]]:
-    """Do all jobs in one transaction; return each job's result or HeadraceError, and the events of all jobs.
+    """Execute all jobs in one transaction. Return each job's result or HeadraceError, and the events of all jobs.
 
     The first try is a single statement on the rows that the jobs assume. If an assumption is wrong, the jobs are
     decided again with the rows locked.
@@ -131,7 +131,7 @@ def _decide(job: Job, batch: Batch) -> Any:
 
 
 async def write(db: Db, batch: Batch, *, hint: bool = True) -> None:
-    """Write all changes of the batch in one statement; with `hint`, also notify other processes.
+    """Write all changes of the batch in one statement. With `hint`, also notify other processes.
 
     Raises DivisionByZeroError, and writes nothing, if a row is not as the batch assumes.
     """
@@ -150,7 +150,7 @@ async def write(db: Db, batch: Batch, *, hint: bool = True) -> None:
 
 @cache
 def _statement(names: tuple[str, ...], *, hint: bool) -> str:
-    """Join the named parts, each of which numbers its parameters from 1, into one statement.
+    """Join the named parts into one statement and renumber their parameters, which start at 1 in each part.
 
     The statement divides by zero if a row that it should update was not as assumed.
     """
@@ -193,7 +193,7 @@ def _new_order(order: Order, lease_ms: int | None) -> tuple[Any, ...]:
 
 
 def _rests_until(order: Order) -> datetime:
-    """Return when the order's wait ends. asyncpg writes the ends of this type as `-infinity` and `infinity`."""
+    """Return when the order's wait ends. asyncpg writes the minimum and maximum datetime as -infinity and infinity."""
     until_ms = rests_until_ms(order)
     if until_ms == 0:
         return _READY

@@ -49,8 +49,8 @@ FOLLOW_S: Final = 0.02
 class SqliteStore:
     """The `Store` on one file: durable (`synchronous = full`), with one writer at a time and group commits.
 
-    Time is the machine's wall clock. Several processes may open the same file. Each delivers the events that others
-    committed with its own next commit, or through `follow`.
+    Time is the machine's wall clock. Several processes may open the same file. Each delivers the events that other
+    processes committed together with its own next commit, or through `follow`.
     """
 
     Settings: ClassVar = ExecutionSettings
@@ -67,12 +67,12 @@ class SqliteStore:
 
     @classmethod
     async def open(cls, settings: ExecutionSettings, context: Context) -> Self:
-        """Open the database that the settings name. Raises as `at` does."""
+        """Open the database that the settings name. Raises the same errors as `at`."""
         return await cls.at(settings.place.where, context.clock, patient=context.patience)
 
     @classmethod
     async def at(cls, path: str, clock: Clock, *, patient: Patience = None) -> Self:
-        """Open the file; create or migrate its tables.
+        """Open the file and create or migrate its tables.
 
         Raises ConfigError for a file of a newer version, and TransientError for a file that can't be used now. If
         `patient` is given, it is called with the TransientError instead.
@@ -208,7 +208,7 @@ class SqliteStore:
         self._tick(db)
 
     def _tick(self, db: sqlite3.Connection) -> None:
-        """Learn how far observed time has come, and store this process's observed time."""
+        """Read how far observed time has advanced, and store this process's observed time."""
         for (ms,) in db.execute(observed.READ).fetchall():
             self._time.learn(ms)
         ((ms,),) = db.execute(observed.SEEN, (self._time.now_ms(),)).fetchall()

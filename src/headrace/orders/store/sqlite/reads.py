@@ -13,13 +13,13 @@ Db: TypeAlias = sqlite3.Connection
 
 TAIL_MAX: Final = 2000
 WHERE: Final = rows.conditions(no_lease="0")
-"""Conditions on `orders`; 0 stands for no lease."""
+"""Conditions on `orders`, where 0 means no lease."""
 
 
 def tail(db: Db, mark: int) -> tuple[list[OrderEvent | Unreadable], int]:
     """Return the events after position `mark`, of any process, and the new mark.
 
-    With mark 0 (just opened): no events.
+    Mark 0, of a file that was just opened, gives no events.
     """
     if mark == 0:
         found = db.execute("select seq from sqlite_sequence where name = 'order_events'").fetchone()
@@ -97,7 +97,7 @@ def depth(db: Db) -> Depth:
 def claimed(db: Db, rest: str, values: tuple[Any, ...], *, attempted: bool) -> list[Claimed | Unreadable]:
     """Return orders, with their last attempts if `attempted`.
 
-    An order whose attempt can't be read is Unreadable: without its attempt the order could be executed twice.
+    An order whose attempt can't be read becomes Unreadable: without its attempt the order could be executed twice.
     """
     found = db.execute(f"select {ORDER_COLUMNS} from orders {rest}", values).fetchall()
     return read_each(

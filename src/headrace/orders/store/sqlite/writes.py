@@ -29,7 +29,7 @@ from headrace.orders.store.unreadable import Unreadable, read_each
 from headrace.orders.verbs import FOREVER_MS, NO_LEASE, Changed, Room
 
 FAR_MS: Final = 600_000
-"""No lease, and no pause of a begun order, is this long. If its end is further away, the clock was set back."""
+"""Longer than any lease, and than any pause of a begun order. If an end is further away, the clock was set back."""
 
 _KNOWN: Final = "select fingerprint, order_id from idempotency_keys where user_id = ? and key = ?"
 _INSERT: Final = f"""insert into orders ({ORDER_COLUMNS}, user_id, priority, mint_in, mint_out, lease_until)
@@ -92,7 +92,7 @@ def accept(
 
 
 def claim(limit: int, lease_ms: int, rate: Rate, now_ms: int, db: Db) -> list[Claimed | Unreadable]:
-    """Claim orders. An order that can't be read is skipped for the time of a lease, as if a worker held it."""
+    """Claim orders. An order that can't be read is skipped for the duration of a lease, as if a worker held it."""
     unreadable: list[Unreadable] = []
 
     def take(where: str, values: tuple[Any, ...], *, attempted: bool = False) -> list[Claimed]:
@@ -135,7 +135,10 @@ def keep_watch(order_id: str, watch: Watch, now_ms: int, db: Db) -> bool:
 
 
 def apply(held: Order, change: Change, expected: Changed, now_ms: int, db: Db) -> Order:
-    """Write `expected`, the result if the row is as the holder knows it; else call the verb on the row."""
+    """Write `expected`, the result if the row is as the holder knows it.
+
+    If the row differs, call the verb on the row.
+    """
     changed = expected
     if not _write(held, expected, now_ms, db):
         order = _stored(held.id, db)
@@ -189,7 +192,10 @@ def save_portfolio(user_id: str, saved: SavedPortfolio, db: Db) -> None:
 
 
 def retire(seen_ms: int, kept_ms: int, limit: int, db: Db) -> tuple[list[Unreadable], int]:
-    """Retire orders; return those that can't be read, which stay as they are, and how many were retired."""
+    """Retire orders.
+
+    Return the orders that can't be read, which are left unchanged, and the number of retired orders.
+    """
     db.execute(_FOUND_OVER, (seen_ms, limit))
     order_ids = [row[0] for row in db.execute(_DUE, (seen_ms - kept_ms, limit))]
     unreadable: list[Unreadable] = []
@@ -245,7 +251,10 @@ def _log(db: Db, events: Sequence[OrderEvent]) -> None:
 
 
 def _move_attempt(db: Db, attempt: Attempt) -> None:
-    """Store the attempt's new status. Raises LeaseLost if its stored status can't change into it, or is missing."""
+    """Store the attempt's new status.
+
+    Raises LeaseLost if the stored status is missing or can't change into the new one.
+    """
     leaves = machine.attempt_leaves(attempt.status)
     marks = ", ".join("?" * len(leaves))
     moved = db.execute(
@@ -271,7 +280,7 @@ def _resting(user_id: str, db: Db) -> Room:
 
 
 def _stored(order_id: str, db: Db) -> Order | None:
-    """Return the order, unless it is retired."""
+    """Return the order; None if it is retired or unknown."""
     found = db.execute(f"select {ORDER_COLUMNS} from orders where id = ?", (order_id,)).fetchone()
     return None if found is None else rows.order(found)
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.model.keys import USDC_MINT, WSOL_MINT
-from headrace.orders.router import Candidate, best_route, split, two_hops
 from headrace.programs.quoting import Market, NoQuoteError
 from headrace.programs.raydium_amm_v4.curve import Pool
+from headrace.venues.router import Candidate, best_route, split, two_hops
 from tests.examples import examples
 from tests.programs.sets import pool
 

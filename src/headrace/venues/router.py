@@ -1,4 +1,4 @@
-"""Finds the route with the highest output: one pool, two pools in turn, or a split over several pools of one pair.
+"""Finds the route with the highest output: one pool, two pools in sequence, or a split over several pools of one pair.
 
 Pure. Markets quote exactly. A route with more pools needs a larger transaction; the caller weighs that cost.
 """
@@ -10,13 +10,19 @@ from headrace.model.keys import USDC_MINT, WSOL_MINT
 from headrace.programs.quoting import Market, NoQuoteError, PoolQuote
 
 THROUGH: Final = (WSOL_MINT, USDC_MINT)
-"""Mints that may be the intermediate mint of a route of two pools."""
+"""Mints that may be the intermediate mint of a route over two pools."""
 PARTS: Final = 16
-"""Number of equal parts with which a split begins. Each part goes to the pool that pays most for it."""
+"""Number of equal parts into which a split first divides the amount.
+
+Each part goes to the pool that pays most for it.
+"""
 HALVINGS: Final = 6
-"""Number of times that the parts are then halved. Parts of each size move between pools while the output grows."""
+"""Number of times that the parts are halved afterwards.
+
+Parts of each size move between pools while the output grows.
+"""
 MOVES_MAX: Final = 64
-"""Most moves of parts of one size. The limit bounds the time."""
+"""Maximum number of moves of parts of one size, to limit the time."""
 NO_ROUTE: Final = "no_route"
 
 
@@ -34,22 +40,30 @@ class Route(NamedTuple):
 
     @property
     def amount_in(self) -> int:
-        """The amount given on all paths."""
+        """Return the input of all paths together."""
         return sum(path[0].amount_in for path in self.paths)
 
     @property
     def amount_out(self) -> int:
-        """The amount received on all paths."""
+        """Return the output of all paths together."""
         return sum(path[-1].amount_out for path in self.paths)
 
 
 def best_route(
     candidates: Iterable[Candidate], mint_in: str, mint_out: str, amount: int, through: Sequence[str] = THROUGH
 ) -> Route:
-    """Return the route with the highest output for the whole amount; of equal routes, the route with fewest pools.
+    """Return the route with the highest output for the whole amount.
 
+    Of equal routes, return the one with the fewest pools.
     Raises NoQuoteError if no route has a quote for the whole amount.
     """
+    return routes_of(candidates, mint_in, mint_out, amount, through)[0]
+
+
+def routes_of(
+    candidates: Iterable[Candidate], mint_in: str, mint_out: str, amount: int, through: Sequence[str] = THROUGH
+) -> list[Route]:
+    """Return all routes for the whole amount, the best first. Raises NoQuoteError if there is none."""
     known = list(candidates)
     direct = _markets(known, mint_in, mint_out)
     routes = [Route(((quote,),)) for quote in _quotes(direct, mint_in, amount)]
@@ -59,13 +73,16 @@ def best_route(
     routes = [route for route in routes if route.paths]
     if not routes:
         raise NoQuoteError(NO_ROUTE, f"from {mint_in} to {mint_out}")
-    return max(routes, key=lambda route: (route.amount_out, -sum(map(len, route.paths))))
+    return sorted(routes, key=lambda route: (-route.amount_out, sum(map(len, route.paths))))
 
 
 def two_hops(
     candidates: Sequence[Candidate], mint_in: str, mint_out: str, amount: int, through: Sequence[str] = THROUGH
 ) -> list[Route]:
-    """Return the best route of two pools over each mint of `through`. The first pool's output is the second's input."""
+    """Return the best route over two pools for each mint of `through`.
+
+    The first pool's output is the second's input.
+    """
     routes = []
     for middle in through:
         if middle in (mint_in, mint_out):
@@ -78,11 +95,12 @@ def two_hops(
 
 
 def split(markets: Sequence[Market], mint_in: str, amount: int) -> Route:
-    """Return the best split of an amount over pools of one pair. If the pools can't take it all, it has no paths.
+    """Return the best split of an amount over pools of one pair. The route has no paths if the pools can't take it all.
 
     Each pool pays less for each further part. So for parts of one size, it is best to give every part to the pool that
-    pays most for it. Smaller parts then move until the prices of the pools meet. If the amount is so small that a part
-    yields only a few base units, rounding decides, and a split can be worse than one pool.
+    pays most for it. Smaller parts then move until the prices of the pools meet.
+    If the amount is so small that a part yields only a few base units, rounding decides, and a split can be worse than
+    one pool.
     """
     pools = [_Share(market, mint_in) for market in markets]
     size, rest = divmod(amount, PARTS)
@@ -113,7 +131,7 @@ class _Share:
         return self._asked[amount]
 
     def gain(self, part: int) -> int | None:
-        """Return how much more the pool pays with this part added; below zero for a negative part. None: no quote."""
+        """Return how much more the pool pays with this part added; negative for a negative part. None: no quote."""
         if self.amount + part == 0:
             return -self.brings
         quote = self.at(self.amount + part) if self.amount + part > 0 else None
@@ -135,7 +153,7 @@ def _give(pools: Sequence[_Share], part: int) -> bool:
 
 
 def _move(pools: Sequence[_Share], part: int) -> bool:
-    """Make the move of a part from one pool to another that gains most. Return False if no move gains anything."""
+    """Move a part from one pool to another, where the move gains most. Return False if no move gains anything."""
     gains = [(gain, number) for number, pool in enumerate(pools) if (gain := pool.gain(part)) is not None]
     losses = [(loss, number) for number, pool in enumerate(pools) if (loss := pool.gain(-part)) is not None]
     best = max(((gain + loss, to, of) for gain, to in gains for loss, of in losses if to != of), default=(0, 0, 0))
@@ -160,7 +178,7 @@ def _quotes(markets: Sequence[Market], mint_in: str, amount: int) -> list[PoolQu
 
 
 def _quote(market: Market, mint_in: str, amount: int) -> PoolQuote | None:
-    """Return the quote for the whole amount. None: the pool has no quote, or only a quote for less."""
+    """Return the quote for the whole amount. None: the pool has no quote, or quotes only a smaller amount."""
     try:
         quote = market.quote(mint_in, amount)
     except NoQuoteError:

@@ -1,0 +1,156 @@
+"""Commands and scripts on one server: connections, tries, and answers as errors of Headrace's tree."""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Sequence
+from importlib import import_module
+from typing import Any, Final, Self
+
+from headrace.adapters import load_class
+from headrace.model.errors import ConfigError, TransientError
+from headrace.model.redact import redact
+from headrace.redis import DEFAULT_URL
+
+_PACKAGES: Final = ("redis", "hiredis")
+_BACKOFF_S: Final = (0.02, 0.5)
+"""First and longest pause between two tries of a request."""
+
+_REFUSALS: Final = ("AuthenticationError", "NoPermissionError")
+"""Errors of the driver that only another configuration changes."""
+
+
+class Script:
+    """A Lua script, known to the server by its hash."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class Redis:
+    """One server, by a pool of connections that are opened as they are needed.
+
+    Every request is tried `retries` times more, with a pause, if its connection breaks. A request may therefore arrive
+    twice: use only commands and scripts that may. Answers are as the server sends them: bytes, int, None, lists.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._errors = load_class("redis.exceptions:RedisError")
+        self._unknown_script = load_class("redis.exceptions:NoScriptError")
+
+    @classmethod
+    def of(cls, url: str | None, *, timeout_s: float, retries: int) -> Self:
+        """Return the server at `url` (None: DEFAULT_URL). Nothing is connected yet.
+
+        Raises ConfigError if the packages of the extra `redis` are missing.
+        """
+        check_packages()
+        retry, backoff = load_class("redis.asyncio.retry:Retry"), load_class("redis.backoff:ExponentialBackoff")
+        client = load_class("redis.asyncio:Redis").from_url(
+            url or DEFAULT_URL,
+            protocol=2,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=retry(backoff(base=_BACKOFF_S[0], cap=_BACKOFF_S[1]), retries),
+            client_name="headrace",
+            driver_info=None,  # else every connection reads the metadata of the package from the disk
+        )
+        client.response_callbacks.clear()
+        return cls(client)
+
+    async def command(self, *words: str | bytes | int | float) -> Any:
+        """Send one command and return its answer. Raises TransientError for an error, and for no answer."""
+        return await self._answer(self._client.execute_command(*words))
+
+    async def run(self, script: Script, keys: Sequence[str], *words: str | bytes | int) -> Any:
+        """Run a script and return its answer. Raises the same errors as `command`."""
+        (answer,) = await self.run_all(script, keys, [words])
+        if isinstance(answer, TransientError):
+            raise answer
+        return answer
+
+    async def run_all(
+        self, script: Script, keys: Sequence[str], calls: Sequence[Sequence[str | bytes | int]]
+    ) -> Sequence[Any]:
+        """Run a script once for each of `calls`, in order and in one go; an answer may be a TransientError.
+
+        Raises TransientError if the answers did not arrive: then any number of the first calls may have been run.
+        """
+        answers = await self._pipeline(script, keys, calls)
+        if any(isinstance(answer, self._unknown_script) for answer in answers):
+            await self.command("SCRIPT", "LOAD", script.text)
+            answers = await self._pipeline(script, keys, calls)
+        return [self._error(answer) if isinstance(answer, Exception) else answer for answer in answers]
+
+    async def check(self) -> None:
+        """Raise TransientError unless the server answers."""
+        await self.command("PING")
+
+    async def check_settings(self) -> str:
+        """Return the server's run id, which every start of a server changes.
+
+        Raises ConfigError if the server may evict keys, or refuses this user; TransientError if it does not answer.
+        """
+        try:
+            info = await self.info()
+        except TransientError as error:
+            if any(name in str(error) for name in _REFUSALS):
+                raise ConfigError("REDIS_URL", str(error), "a user that may use all keys with the prefix") from error
+            raise
+        policy = info.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            expected = "noeviction: a server that evicts keys loses messages without a word"
+            raise ConfigError("maxmemory-policy of the server at REDIS_URL", policy, expected)
+        return info.get("run_id", "")
+
+    async def info(self) -> dict[str, str]:
+        """Return what the server says of itself, by name."""
+        found: dict[str, str] = {}
+        for section in ("server", "memory"):
+            text: bytes = await self.command("INFO", section)
+            for line in text.decode().splitlines():
+                name, _, value = line.partition(":")
+                found[name] = value
+        return found
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.aclose(close_connection_pool=True)
+
+    async def _pipeline(
+        self, script: Script, keys: Sequence[str], calls: Sequence[Sequence[str | bytes | int]]
+    ) -> Sequence[Any]:
+        pipeline = self._client.pipeline(transaction=False)
+        for words in calls:
+            pipeline.execute_command("EVALSHA", script.sha, len(keys), *keys, *words)
+        answers: Sequence[Any] = await self._answer(pipeline.execute(raise_on_error=False))
+        return answers
+
+    async def _answer(self, asked: Awaitable[Any]) -> Any:
+        task = asyncio.current_task()
+        cancelled = 0 if task is None else task.cancelling()
+        try:
+            answer = await asked
+        except (self._errors, OSError) as error:
+            answer = error
+        if task is not None and task.cancelling() > cancelled:
+            raise asyncio.CancelledError  # which `asyncio.wait_for` of Python 3.11 in the driver may have swallowed
+        if isinstance(answer, Exception):
+            raise self._error(answer) from answer
+        return answer
+
+    def _error(self, error: BaseException) -> TransientError:
+        while isinstance(error.__cause__, self._errors):
+            error = error.__cause__
+        return TransientError(f"Redis: {type(error).__name__}: {redact(str(error))[:200]}")
+
+
+def check_packages() -> None:
+    """Raise ConfigError if the packages of the extra `redis` are missing; the error says how to install them."""
+    for package in _PACKAGES:
+        try:
+            import_module(package)
+        except ModuleNotFoundError as error:
+            given = f"a server, but not installed: {package}"
+            raise ConfigError("REDIS_URL", given, "in a clone: pip install '.[redis]' first") from error
