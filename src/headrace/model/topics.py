@@ -16,6 +16,7 @@ KEYED: Final = {
     "trades": "program or mint",
     "events": "program",
     "tx": "program, mint or wallet",
+    "transfers": "mint or wallet",
     "accounts": "program",
     "account": "pubkey",
     "token": "mint",

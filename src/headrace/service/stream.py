@@ -100,6 +100,12 @@ class Stream:
         for source in self._sources:
             source.resumed = covered
 
+    @property
+    def resumed_at(self) -> int | None:
+        """The lowest slot from which the sources continue those of another process; None if a source does not."""
+        slots = [source.resumed_at for source in self._sources]
+        return None if None in slots else min(filter(None, slots), default=None)
+
     async def end(self) -> None:
         """End the running sources. Return once all have ended."""
         self._on = False
@@ -131,6 +137,8 @@ class _Switched:
         """Feed → the slot up to which earlier sources delivered or declared everything."""
         self.resumed: Mapping[str, Mapping[str, int]] = {}
         """Source → feed → the slot up to which another process covered it."""
+        self.resumed_at: int | None = None
+        """The lowest slot from which the source continues that of another process."""
         self._name = ""
         self._source: Source | None = None
         self._running: asyncio.Task[object] | None = None
@@ -187,7 +195,8 @@ class _Switched:
         health = context.health
         self._source = source = await self.choice.open(context)
         self._name, name = source.name, f"source:{source.name}"
-        self._covered = self._covered or self.resumed.get(source.name, NOTHING_COVERED)
+        if not self._covered and (resumed := self.resumed.get(source.name)):
+            self._covered, self.resumed_at = resumed, min(resumed.values())
         if self._accounts and (settings := self.settings) is not None:
             self.subscribe(settings, settings)
         if name not in health.components():

@@ -136,6 +136,10 @@ class UnreadableSlots:
         if pubkey is not None and len(pubkeys) < PUBKEYS_MAX:
             pubkeys[pubkey] = None
 
+    def oldest(self, subscription: ChainSubscription) -> int | None:
+        """Return the lowest slot of a feed that `take` would return; None without one."""
+        return min((hole.from_slot for hole in self._noted.get(subscription, ())), default=None)
+
     def take(self) -> list[UnreadableHole]:
         """Return the holes to declare, and forget what was noted."""
         found = []

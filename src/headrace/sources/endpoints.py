@@ -96,6 +96,7 @@ class EndpointSource:
 
     async def run(self, outlet: Outlet, covered: Mapping[str, int] = NOTHING_COVERED) -> Ending:
         """Deliver until `stop` or cancellation."""
+        covered = self._of_wanted(covered)
         self._covered, self._ended = covered, False
         async with Supervisor(self._clock) as tasks:
             self.stream = stream = MergedStream(
@@ -121,6 +122,11 @@ class EndpointSource:
                 tasks.cancel()
                 self._health.close()
         return Ending("stopped")
+
+    def _of_wanted(self, covered: Mapping[str, int]) -> Mapping[str, int]:
+        """Return `covered` without the feeds that are no longer wanted."""
+        feeds = {subscription.feed for subscription in self._wanted}
+        return {feed: slot for feed, slot in covered.items() if feed in feeds}
 
     def stop(self) -> None:
         """End `run`. Gaps that are being filled are declared unrecoverable."""

@@ -72,8 +72,11 @@ class Gaps:
     async def declare_lost(self, subscription: ChainSubscription, hole: Hole, reason: str) -> None:
         """Declare a hole that can't be refilled. The same slots with another reason are another gap."""
         gap = self._gap(subscription, hole, f":{reason}")
+        if not self._closed:
+            self._open[gap.gap_id] = gap
         await self._publish(gap, "open")
         await self._publish(gap, "unrecoverable", reason)
+        self._open.pop(gap.gap_id, None)
 
     def _gap(self, subscription: ChainSubscription, hole: Hole, suffix: str = "") -> DeclaredGap:
         gap_id = f"{self._name}:{subscription.feed}:{hole.from_slot}-{hole.to_slot}{suffix}"

@@ -67,6 +67,10 @@ class Losses:
         }
         return {feed: slot for feed, slot in reached.items() if slot is not None}
 
+    def oldest_unreadable(self, subscription: ChainSubscription) -> int | None:
+        """Return the lowest slot of an unreadable notification that is not declared yet."""
+        return self._unreadable.oldest(subscription)
+
     def unreadable(self, connection: Connection, lost: Unreadable, head: int) -> None:
         """Remember the slots of an unreadable notification until `declare_unreadable`."""
         for subscription in lost.subscriptions:

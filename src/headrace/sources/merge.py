@@ -40,7 +40,7 @@ from headrace.sources.proving import Prover
 from headrace.sources.refill import Recent, Refill
 from headrace.sources.settings import NodeSourceSettings
 from headrace.sources.slots import ChainSlots
-from headrace.sources.subscriptions import LISTED, ChainSubscription
+from headrace.sources.subscriptions import LISTED, SLOTS, ChainSubscription
 
 _DELIVERED: Final = (LogsUpdate, AccountUpdate, TransactionUpdate, LandedNotice)
 _HELD_HEADS_MAX: Final = 4
@@ -139,10 +139,20 @@ class MergedStream:
                 start("confirm", partial(self._slots.confirm, self._rpc), restart=self._backoff())
 
     def covered(self) -> dict[str, int]:
-        """Return feed → the slot up to which all would be delivered or declared as a gap if the source ended now."""
+        """Return feed → the slot up to which all would be delivered or declared as a gap if the source ended now.
+
+        No transaction up to that slot waits to be fetched or to be proven.
+        """
         covered = self._losses.reached(self.connections.values(), self._slots.head)
+        wanted = {subscription.feed: subscription for subscription in self.wanted}
         for feed in covered:
-            lows = (self.gaps.oldest(feed), self._fetcher.oldest(feed))
+            subscription = wanted.get(feed, SLOTS)
+            lows = (
+                self.gaps.oldest(feed),
+                self._fetcher.oldest(feed),
+                self._losses.oldest_unreadable(subscription),
+                self._proofs.oldest() if subscription.kind in LISTED else None,
+            )
             covered[feed] = min([covered[feed], *(slot - 1 for slot in lows if slot is not None)])
         return covered
 

@@ -105,6 +105,10 @@ class Proofs:
         told.subscriptions.update(dict.fromkeys(subscriptions))
         return [self._give_up(next(iter(self._waiting)))] if self._count > WAITING_MAX else []
 
+    def oldest(self) -> int | None:
+        """Return the lowest slot with a signature that waits; None without one."""
+        return min(self._waiting, default=None)
+
     def reached(self, slot: int) -> None:
         """Record that slots up to `slot` are confirmed or dead, so that their signatures may be asked for."""
         self._reached = max(self._reached, slot)
