@@ -26,7 +26,9 @@ from tests.contracts.contexts import opened
 
 PROGRAM: Final = made_up_key("program")
 FEED: Final = f"logs:{PROGRAM}"
-PATIENCE_S: Final = 30.0
+BEGUN: Final = 1_010
+"""A slot some slots after the first of a scripted node: when it is covered, the covers have begun."""
+PATIENCE_S: Final = 60.0
 NODES: Final[Mapping[str, type[ScriptedNode] | type[ScriptedYellowstone]]] = {
     "rpc_pubsub": ScriptedNode,
     "yellowstone": ScriptedYellowstone,
@@ -107,7 +109,7 @@ async def serving(node: Node, folder: Path, *, in_order: bool = False, **env: st
 async def first_run(kind: str, node: Node, folder: Path) -> int:
     """Run a service until its checkpoint has passed a transaction, tear it down, and return the checkpoint."""
     async with serving(node, folder) as run:
-        await run.until(lambda: run.checkpoint(kind) > node.ledger.head - 10 > 1000)
+        await run.until(lambda: run.checkpoint(kind) > BEGUN)
         landed = node.emit_transaction([PROGRAM], signature=made_up_signature(1))
         await run.until(lambda: run.checkpoint(kind) >= landed.slot)
         assert landed.signature in run.signatures
