@@ -127,7 +127,7 @@ def server_id_of(config: Config, *, shared: bool) -> tuple[str, Callable[[], Non
     return made_server_id(given, Path(config.section(ClusterSettings).id_file))
 
 
-async def events_of_late(bus: Bus, clock: Clock) -> frozenset[str]:
+async def events_of_late(bus: Bus, clock: Clock) -> set[str]:
     """Return the ids of the events that other servers recently published, except on topics of applications."""
     since_s, found = clock.monotonic() - KNOWN_S, set[str]()
     for topic in bus.topics():
@@ -138,7 +138,7 @@ async def events_of_late(bus: Bus, clock: Clock) -> frozenset[str]:
             if message.kind == "event" and (event_id := event_id_of(message.body)):
                 found.add(event_id)
         await clock.sleep(0)
-    return frozenset(found)
+    return found
 
 
 def watch(members: Members, probes: Probes) -> None:
