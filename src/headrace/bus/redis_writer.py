@@ -114,7 +114,7 @@ class RedisWriter:
     def end(self, error: FencedError | TransientError) -> None:
         """Refuse all that was not answered, and all that follows."""
         if self._ended is None:
-            self._ended = error
+            self._ended, self.trouble = error, None
             self._wake.set()
             for item in self._unsent:
                 if not item.positions.done():
