@@ -7,7 +7,7 @@ FIT := import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Headrace need
 unexport PYTHONDONTWRITEBYTECODE
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
-.PHONY: help demo fast test test-cores test-long coverage packages attack fuzz chaos bench check format docs messages lock upgrade clean
+.PHONY: help demo fast test test-cores test-long coverage packages attack fuzz chaos bench instructions check format docs messages lock upgrade clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
@@ -73,6 +73,11 @@ bench: $(VENV)/.dev ## all measurements in turn, recorded with their date in ben
 	$(BIN)/headrace bench orders --write benchmarks/orders
 	$(BIN)/python benchmarks/table.py
 
+# Paths without a server around them: their counts vary by less than one percent.
+COUNTED := accounts accounts_rust trades trades_rust whole fan_out
+instructions: $(VENV)/.dev ## instructions of each path beside those recorded for this Python, at most 5 % more; RECORD='why' records
+	$(BIN)/python benchmarks/instructions/measure.py $(COUNTED) $(if $(RECORD),--write '$(RECORD)',--guard 5)
+
 check: $(VENV)/.dev ## format, lint, types and layers, in under a minute
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -90,11 +95,13 @@ messages: $(VENV)/.dev ## make the messages of Yellowstone anew from geyser.prot
 	cd src && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. \
 		headrace/sources/yellowstone/messages/geyser.proto
 
-lock: ## bring both locks up to date with pyproject.toml; what is pinned stays
+lock: ## bring the three locks up to date with pyproject.toml; what is pinned stays
 	$(COMPILE) --group dev --group docs pyproject.toml -o requirements-dev.lock
 	$(COMPILE) --group build --constraint requirements-dev.lock pyproject.toml -o requirements.lock
+	$(COMPILE) --group build --extra postgres --extra redis --extra yellowstone --constraint requirements-dev.lock \
+		pyproject.toml -o deploy/requirements.lock
 
-upgrade: ## resolve the dependencies anew into both locks
+upgrade: ## resolve the dependencies anew into the locks
 	$(MAKE) lock COMPILE='$(COMPILE) --upgrade'
 
 clean: ## remove what make made

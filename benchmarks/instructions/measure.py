@@ -1,7 +1,7 @@
 """Count the instructions that each path of Headrace takes for one unit, and compare them with those recorded before.
 
-`measure.py --python PYTHON [--write] [--guard PERCENT] [PATH ...]` needs valgrind. A path is run twice, with N and with
-3 N units, and the difference divided by 2 N: what starting costs is in neither. Instructions do not depend on what else
+`measure.py --python PYTHON [--write WHAT] [--guard PERCENT] [PATH ...]` needs valgrind. A path is run with N and 3 N
+units, and the difference divided by 2 N: what starting costs is in neither. Instructions do not depend on what else
 the machine does, so that a change of 5 % is a change of the code.
 """
 
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,13 @@ START_S = 300.0
 
 def total(out: Path) -> int:
     """Return the instructions of all dumps that callgrind wrote under this name."""
-    files = [out, *out.parent.glob(f"{out.name}.*")]
-    counts = [re.search(r"^totals: (\d+)", file.read_text(), re.M) for file in files if file.exists()]
-    return sum(int(found[1]) for found in counts if found)
+    return sum(map(dumped, [out, *out.parent.glob(f"{out.name}.*")]))
+
+
+def dumped(file: Path) -> int:
+    """Return the instructions of one dump; 0 without one."""
+    found = re.search(r"^totals: (\d+)", file.read_text(), re.M) if file.exists() else None
+    return int(found[1]) if found else 0
 
 
 def valgrind(python: str, out: Path, *arguments: str) -> list[str]:
@@ -62,14 +67,14 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONHASHSEED": "0", "LOG_LEVEL": "WARNING"}
 
 
-def alone(python: str, name: str, count: int, folder: Path) -> int:
-    """Return the instructions of `count` units of a path that is a process of its own."""
-    out = folder / f"{name}-{count}"
-    command = valgrind(python, out, str(HERE / "part.py"), name, str(count))
+def alone(python: str, name: str, counts: Sequence[int], folder: Path) -> list[int]:
+    """Return the instructions of each count of units of a path that is a process of its own."""
+    out = folder / name
+    command = valgrind(python, out, str(HERE / "part.py"), name, *map(str, counts))
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
-    return total(out)
+    return [dumped(Path(f"{out}.{nth + 1}")) for nth in range(len(counts))]
 
 
 def served(python: str, name: str, count: int, folder: Path) -> int:
@@ -165,11 +170,34 @@ LOADS = {"http": requests, "connections": connections, "orders": orders}
 
 def measure(python: str, name: str) -> int:
     """Return the instructions of one unit of a path."""
-    run = served if name in LOADS else alone
     size = SIZES[name]
+    counts = (size, 3 * size)
     with tempfile.TemporaryDirectory() as folder:
-        low, high = (run(python, name, count, Path(folder)) for count in (size, 3 * size))
+        if name in LOADS:
+            low, high = (served(python, name, count, Path(folder)) for count in counts)
+        else:
+            low, high = alone(python, name, counts, Path(folder))
     return (high - low) // (2 * size)
+
+
+def recorded(results: Path, build: str) -> dict[str, int]:
+    """Return the newest counts of each path that were recorded for a build of Python."""
+    counts: dict[str, int] = {}
+    for line in results.read_text().splitlines() if results.exists() else ():
+        report: dict[str, Any] = json.loads(line)
+        if report["build"] == build:
+            counts |= report["instructions"]
+    return counts
+
+
+def complaints(counts: dict[str, int], before: dict[str, int], percent: float) -> tuple[list[str], list[str]]:
+    """Return what is wrong with the counts, and what should be recorded anew although nothing is wrong."""
+    over = [name for name, count in counts.items() if name in before and count > before[name] * (1 + percent / 100)]
+    under = [name for name, count in counts.items() if name in before and count < before[name] * (1 - percent / 100)]
+    unknown = [name for name in counts if name not in before]
+    wrong = [f"more than {percent:g} % above what was recorded for this Python: {', '.join(over)}"] if over else []
+    stale = [f"more than {percent:g} % below, so that the guard is loose: {', '.join(under)}"] if under else []
+    return wrong, stale + ([f"not recorded for this Python: {', '.join(unknown)}"] if unknown else [])
 
 
 def main() -> int:
@@ -178,34 +206,29 @@ def main() -> int:
     parser.add_argument("paths", nargs="*", metavar="PATH", help=f"of {', '.join(SIZES)} (default: all)")
     parser.add_argument("--python", default=sys.executable, help="the interpreter whose Headrace is measured")
     parser.add_argument("--write", metavar="WHAT", help="add the counts to results.jsonl, with this note")
+    parser.add_argument("--results", type=Path, default=HERE / "results.jsonl", help="the counts recorded before")
     parser.add_argument("--guard", type=float, metavar="PERCENT", help="fail above the last counts by this much")
     args = parser.parse_args()
     unknown = [name for name in args.paths if name not in SIZES]
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)} (expected some of {', '.join(SIZES)})")
     build = subprocess.run([args.python, "-VV"], capture_output=True, text=True, check=True).stdout.strip()
-    results = HERE / "results.jsonl"
-    recorded: dict[str, int] = {}
-    for line in results.read_text().splitlines() if results.exists() else ():
-        known: dict[str, Any] = json.loads(line)
-        if known["build"] == build:
-            recorded |= known["instructions"]
+    before = recorded(args.results, build)
     counts: dict[str, int] = {}
-    over = []
     for name in args.paths or SIZES:
         counts[name] = measure(args.python, name)
-        before = recorded.get(name)
-        change = "" if before is None else f" ({(counts[name] / before - 1) * 100:+.1f} % of {before:,})"
+        change = f" ({(counts[name] / before[name] - 1) * 100:+.1f} % of {before[name]:,})" if name in before else ""
         print(f"{name}: {counts[name]:,} instructions{change}", flush=True)
-        if before is not None and args.guard is not None and counts[name] > before * (1 + args.guard / 100):
-            over.append(name)
     if args.write:
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        with results.open("a") as lines:
+        with args.results.open("a") as lines:
             lines.write(json.dumps({"at": at, "build": build, "what": args.write, "instructions": counts}) + "\n")
-    if over:
-        print(f"more than {args.guard:g} % above what was recorded for this Python: {', '.join(over)}", file=sys.stderr)
-    return 1 if over else 0
+    if args.guard is None:
+        return 0
+    wrong, stale = complaints(counts, before, args.guard)
+    for line in wrong + stale:
+        print(f"{line}. If it is meant to be so: make instructions RECORD='what was changed'", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""One path of Headrace, run alone so that its instructions can be counted: `part.py NAME COUNT` under callgrind.
+"""One path of Headrace, run alone so that its instructions can be counted: `part.py NAME COUNT …` under callgrind.
 
-Counting is switched on when everything is imported and warm, and off again when COUNT units are done.
+Counting is switched on when everything is imported and warm. Each COUNT is a run of its own, with a dump of its own.
 """
 
 import asyncio
@@ -8,59 +8,67 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 
 def switch(pid: int, state: str) -> None:
     """Switch counting `on` or `off` for a process under callgrind."""
-    subprocess.run(["vgdb", f"--pid={pid}", "instrumentation", state], check=True, capture_output=True)
+    _command(pid, "instrumentation", state)
 
 
-def pipeline(kind: str, count: int, core: str) -> None:
-    """Run `count` node frames of one kind (accounts, trades) through parse, pipeline, bus, cache and framing."""
+def _command(pid: int, *words: str) -> None:
+    subprocess.run(["vgdb", f"--pid={pid}", *words], check=True, capture_output=True)
+
+
+def counted(run: Callable[[int], Awaitable[object]], counts: Sequence[int]) -> None:
+    """Count each run, with the collector of cycles tuned as in a server, and dump what was counted."""
+    from headrace.runtime import garbage
+
+    async def one(count: int) -> None:
+        switch(os.getpid(), "on")
+        await run(count)
+        switch(os.getpid(), "off")
+
+    garbage.settle()
+    for count in counts:
+        asyncio.run(one(count))
+        _command(os.getpid(), "dump")
+
+
+def pipeline(kind: str, core: str, counts: Sequence[int]) -> None:
+    """Run node frames of one kind (accounts, trades) through parse, pipeline, bus, cache and framing."""
     from headrace.bench import pipeline as bench
 
     updates, chance = asyncio.run(bench.demo_updates()), random.Random(1)
     make: Callable[..., list[bytes]] = {
         "accounts": bench.account_frames,
-        "trades": bench.trade_frames,
+        "trades": partial(bench.trade_frames, mints_max=40),  # a mint is traded several times, as on the chain
         "whole": bench.whole_updates,
     }[kind]
-    frames = make(updates, count, chance)
+    frames = make(updates, max(counts), chance)
     asyncio.run(bench.measure(frames[:64], core))
-
-    async def counted() -> None:
-        switch(os.getpid(), "on")
-        await bench.measure(frames, core)
-        switch(os.getpid(), "off")
-
-    asyncio.run(counted())
+    counted(lambda count: bench.measure(frames[:count], core), counts)
 
 
-def fan_out(count: int) -> None:
-    """Publish `count` trades to 100 clients with filters of their own."""
+def fan_out(counts: Sequence[int]) -> None:
+    """Publish trades to 100 clients with filters of their own."""
     from headrace.bench import filters as bench
 
-    messages = bench.trades(count)
-
-    async def counted() -> None:
-        await bench.measure(bench.both, 100, messages[:20])
-        switch(os.getpid(), "on")
-        await bench.measure(bench.both, 100, messages)
-        switch(os.getpid(), "off")
-
-    asyncio.run(counted())
+    messages = bench.trades(max(counts))
+    asyncio.run(bench.measure(bench.both, 100, messages[:20]))
+    counted(lambda count: bench.measure(bench.both, 100, messages[:count]), counts)
 
 
-PARTS: dict[str, Callable[[int], Any]] = {
-    "accounts": lambda count: pipeline("accounts", count, "python"),
-    "accounts_rust": lambda count: pipeline("accounts", count, "rust"),
-    "trades": lambda count: pipeline("trades", count, "python"),
-    "trades_rust": lambda count: pipeline("trades", count, "rust"),
-    "whole": lambda count: pipeline("whole", count, "python"),
+PARTS: dict[str, Callable[[Sequence[int]], Any]] = {
+    "accounts": lambda counts: pipeline("accounts", "python", counts),
+    "accounts_rust": lambda counts: pipeline("accounts", "rust", counts),
+    "trades": lambda counts: pipeline("trades", "python", counts),
+    "trades_rust": lambda counts: pipeline("trades", "rust", counts),
+    "whole": lambda counts: pipeline("whole", "python", counts),
     "fan_out": fan_out,
 }
 
 if __name__ == "__main__":
-    PARTS[sys.argv[1]](int(sys.argv[2]))
+    PARTS[sys.argv[1]]([int(count) for count in sys.argv[2:]])

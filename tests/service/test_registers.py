@@ -362,7 +362,7 @@ def details(service: Service) -> list[str]:
 @pytest.mark.parametrize(
     ("setting", "known"),
     [
-        ("BUS_KIND", "bus.kind: got other (from environment BUS_KIND), expected one of memory, own"),
+        ("BUS_KIND", "bus.kind: got other (from environment BUS_KIND), expected one of memory, own, redis"),
         ("CACHE_KIND", "cache.kind: got other (from environment CACHE_KIND), expected one of memory, own"),
         ("ORDER_CHAIN", "orders.chain: got other (from environment ORDER_CHAIN), expected one of local, mock, own"),
         (

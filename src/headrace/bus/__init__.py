@@ -7,6 +7,7 @@ import msgspec
 
 from headrace.adapters import Register
 from headrace.config import Setting
+from headrace.model.errors import ConfigError
 from headrace.model.events import Message, Position, Publication
 
 Lane: TypeAlias = Literal["ingest", "orders", "broadcasts"]
@@ -16,7 +17,13 @@ Lane: TypeAlias = Literal["ingest", "orders", "broadcasts"]
 class BusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Section `[bus]`: which bus, and the bounds that every bus keeps. The settings of a bus extend these."""
 
-    kind: Annotated[str, Setting("the bus, by its name in the register", env=("BUS_KIND",))] = "memory"
+    kind: Annotated[
+        str,
+        Setting(
+            "the bus, by its name in the register (`memory`, `redis`); `auto`: as MESSAGE_BROKER_ENABLED says",
+            env=("BUS_KIND",),
+        ),
+    ] = "auto"
 
     lanes: Annotated[
         tuple[Lane, ...],
@@ -192,4 +199,18 @@ REPEATS: Final = 64
 """Number of a lane's last batches that are remembered, so that a repeat is recognised."""
 
 BUSES: Final = Register[Bus]("bus", {"memory": "headrace.bus.memory:MemoryBus", "redis": "headrace.bus.redis:RedisBus"})
-"""All buses. `[bus] kind` names the one that is used."""
+"""All buses. `bus_kind` returns the name of the one that is used."""
+
+
+def bus_kind(settings: BusSettings, *, broker: bool | None, redis_url: str | None) -> str:
+    """Return the bus to use: the one that `[bus] kind` names, else `redis` or `memory` as `broker` says.
+
+    `broker` is MESSAGE_BROKER_ENABLED; unset (None), the bus is on Redis if there is a REDIS_URL. Raises ConfigError if
+    `broker` and `[bus] kind` contradict each other.
+    """
+    if settings.kind == "auto":
+        return "redis" if broker or (broker is None and redis_url) else "memory"
+    if broker is not None and broker == (settings.kind == "memory"):
+        given = f"{settings.kind}, and MESSAGE_BROKER_ENABLED={str(broker).lower()}"
+        raise ConfigError("bus.kind", given, "one of the two alone (MESSAGE_BROKER_ENABLED is enough)")
+    return settings.kind

@@ -25,7 +25,7 @@ from headrace.redis.connection import Redis, check_packages
 from headrace.runtime.backoff import Backoff
 
 _PAGE: Final = 64
-"""Most entries of a lane that are read at once."""
+"""Maximum number of entries of a lane that are read at once."""
 
 _BLOCK_MS_MAX: Final = 1_000
 
@@ -74,6 +74,7 @@ class RedisBus(ViewedBus):
 
     Settings = RedisBusSettings
     SECTION = "bus.redis"
+    claim_script = CLAIM
 
     def __init__(self, settings: RedisBusSettings, context: Context, redis: Redis, once: Redis) -> None:
         clock = context.clock
@@ -127,7 +128,9 @@ class RedisBus(ViewedBus):
         log = self._logs[lane]
         epoch = self._first_epoch if log.at == START else new_epoch(self._clock, log.at)
         run_id, nonce = await self.run_id(), secrets.token_hex(8)
-        answer = await self._redis.run(CLAIM, log.keys, -1 if token is None else token, 0, run_id, epoch, nonce)
+        answer = await self._redis.run(
+            self.claim_script, log.keys, -1 if token is None else token, 0, run_id, epoch, nonce
+        )
         if answer[0] == OTHER_TOKEN:
             raise FencedError(f"lane {lane}: token {token} was given, expected one above {answer[1]}")
         return await self._write(log, int(answer[0]))
@@ -135,11 +138,9 @@ class RedisBus(ViewedBus):
     async def check(self, *, thorough: bool) -> None:
         """Raise TransientError while entries do not arrive, or are not in the log yet."""
         self._check_open()
-        for writer in self._writers.values():
-            if writer.trouble is not None:
-                raise writer.trouble
-        if self._trouble is not None:
-            raise self._trouble
+        for trouble in (*(writer.trouble for writer in self._writers.values()), self._trouble):
+            if trouble is not None:
+                raise TransientError(str(trouble))
         await self._redis.check()
 
     async def close(self) -> None:
@@ -159,7 +160,7 @@ class RedisBus(ViewedBus):
 
     async def run_id(self) -> str:
         """Return the run id of the server."""
-        return await self._once.check_settings()
+        return (await self._once.info("server"))["run_id"]
 
     def lost(self, log: LaneLog, *, reread: bool) -> None:
         """Read the lane again, as another process writes it; `reread`: from the beginning."""

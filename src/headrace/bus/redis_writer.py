@@ -20,10 +20,10 @@ from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock
 
 _SENT_AT_ONCE: Final = 64
-"""Most entries that are sent before their answers are awaited."""
+"""Maximum number of entries that are sent before their answers are awaited."""
 
 _UNSENT_MAX: Final = 4_096
-"""Most batches that wait to be in the log; `publish` refuses more."""
+"""Maximum number of batches that wait to be in the log; `publish` refuses more."""
 
 _log = structlog.get_logger("bus")
 
@@ -114,7 +114,7 @@ class RedisWriter:
     def end(self, error: FencedError | TransientError) -> None:
         """Refuse all that was not answered, and all that follows."""
         if self._ended is None:
-            self._ended = error
+            self._ended, self.trouble = error, None
             self._wake.set()
             for item in self._unsent:
                 if not item.positions.done():

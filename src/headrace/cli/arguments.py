@@ -1,6 +1,6 @@
 """The command line: every command with its options. Imports only what loads quickly. Pure.
 
-Each command names the function that runs it as `module:function`; the module is imported only for that command.
+Each command names the function that runs it as `module:function`. The module is imported only for that command.
 """
 
 import argparse
@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
     later: Callable[["Parser"], None] | None = None
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse the known arguments. Return them, and the arguments that are left."""
+        """Parse the known arguments. Return them, and the remaining arguments."""
         self._complete()
         return super().parse_known_args(args, namespace)
 
@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
             later(self)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse. Print an error and exit with 2 if that fails; without a command, print the help and exit with 0."""
+        """Parse. If that fails, print an error and exit with 2. Without a command, print the help and exit with 0."""
         arguments, rest = self.parse_known_args(args, namespace)
         asked: argparse.ArgumentParser = getattr(arguments, "parser", self)
         if rest:
@@ -92,7 +92,7 @@ def _core() -> str:
 
 
 def parser() -> Parser:
-    """Return the parser of all commands with their options; `docs/reference/cli.md` is generated from it."""
+    """Return the parser of all commands with their options. `docs/reference/cli.md` is generated from it."""
     parser = Parser(prog="headrace", description="Solana streams for your users, in one service.")
     parser.add_argument("--version", action="version", version=f"headrace {__version__} (core: {_core()})")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
@@ -214,7 +214,7 @@ def _command(commands: Any, name: str, run: str, about: str) -> Parser:
 
 
 def _group(commands: Any, name: str, about: str) -> Any:
-    """Add a command that only has commands of its own; return where these are added."""
+    """Add a command that only has subcommands. Return the object to which these are added."""
     return _added(commands, name, about).add_subparsers(title="commands", metavar="COMMAND")
 
 

@@ -123,7 +123,7 @@ def _report_unless_lookup(loop: asyncio.AbstractEventLoop, context: dict[str, An
 def generation_of(file: Path) -> str:
     """Return a recording's id, with which its epochs begin.
 
-    Raises BadInputError, with the name, if it is no recording.
+    Raises BadInputError naming the file if it is not a recording.
     """
     try:
         return header_of(file).id
@@ -153,7 +153,7 @@ async def _serve_until_signal(service: Service, greet: Greeting | None = None) -
             greeting = tasks.start("serve", "greeting", partial(_greet, service, greet))
             stopping = tasks.start("serve", "stopping", stop.wait)
             await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
-            greeting.cancel()  # before the gateway ends, as the greeting would report a lost connection
+            greeting.cancel()  # before the gateway ends, because the greeting would report a lost connection
             await asyncio.wait([serving])
             stopping.cancel()
 

@@ -10,7 +10,7 @@ from headrace.adapters import Register
 from headrace.config import Setting
 
 BOX_MAX: Final = 1_000
-"""Most requests that wait in a box."""
+"""Maximum number of requests that wait in a box."""
 
 SERVE_S: Final = 1.0
 """Seconds that a server waits for a request before it looks whether it still serves."""

@@ -20,10 +20,10 @@ PATIENCE_S: Final = 1.5
 """Longest wait for the answer of the server that has the lane."""
 
 ANSWERS_MAX: Final = 1_024
-"""Most answers that are remembered, so that a repeated request is published once."""
+"""Maximum number of answers that are remembered, so that a repeated request is published once."""
 
 EVENTS_MAX: Final = 65_536
-"""Most ids of order events that are remembered, so that each event is published once."""
+"""Maximum number of ids of order events that are remembered, so that each event is published once."""
 
 _log = structlog.get_logger("cluster")
 

@@ -179,6 +179,7 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     - `slot`: the slot of the chain state from which the offer was computed, or None if the venue knows no slots.
     - `fees`: the parts of the fee. Not all venues give them.
     - `impact`: how much less arrives, apart from fees, than at the price before the swap. Not all venues give it.
+    - `spot`: the output at the price before the swap, without fees. Not all venues give it.
     """
 
     venue: str
@@ -189,6 +190,7 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     slot: int | None = None
     fees: tuple[Charge, ...] = ()
     impact: BaseUnits | None = None
+    spot: BaseUnits | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

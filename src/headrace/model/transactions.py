@@ -46,13 +46,20 @@ class Landing(msgspec.Struct, frozen=True):
     """A transaction that is in a block.
 
     If `err` is None, the transaction succeeded. Otherwise it changed nothing, except that its fee was paid. `reason` is
-    the constant for the error (`slippage_exceeded`, `chain_error`).
+    the constant for the error (`slippage_exceeded`, `chain_error`). `received` is the change of the owner's balance of
+    each mint: of SOL with its wrapped part, without fees and the rent of new accounts. If `received` is None,
+    `amount_out` is what the swap brought.
     """
 
     depth: Depth
     err: TxError
     reason: str | None = None
     amount_out: BaseUnits | None = None
+    received: dict[str, int] | None = None
+
+    def brought(self, mint: str) -> BaseUnits | None:
+        """Return how much of a mint the transaction brought; at least 0, None if that is not known."""
+        return self.amount_out if self.received is None else BaseUnits(max(0, self.received.get(mint, 0)))
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from headrace.model.amounts import decimal_string
+from headrace.model.fills import audit
 from headrace.model.orders import (
     TERMINAL,
     EventKind,
@@ -61,6 +62,7 @@ def order_view(order: Order) -> dict[str, Any]:
         "minOut": _text(outcome.min_out),
         "amountOut": _text(outcome.amount_out),
         "executedPrice": _executed(request, outcome),
+        "fill": fill_view(outcome),
         "txHash": outcome.tx_hash,
         "errorReason": outcome.error_reason,
         "fate": outcome.fate,
@@ -110,6 +112,7 @@ def event_data(request: OrderRequest, status: OrderStatus, outcome: Outcome, *, 
         data["txHash"] = outcome.tx_hash
         data["amountOut"] = _text(outcome.amount_out)
         data["executedPrice"] = _executed(request, outcome)
+        data["fill"] = fill_view(outcome)
     if outcome.error_reason != before.error_reason:
         data["errorReason"] = outcome.error_reason
     if outcome.finality != before.finality:
@@ -206,6 +209,12 @@ def offer_view(
         "quotes": [_quote(request, each) for each in quotes],
         "leftOut": left_out,
     }
+
+
+def fill_view(outcome: Outcome) -> dict[str, str | None] | None:
+    """Return the audit of a fill, amounts as text; None while nothing was executed."""
+    found = audit(outcome)
+    return None if found is None else {name: _text(amount) for name, amount in found._asdict().items()}
 
 
 def _executed(request: OrderRequest, outcome: Outcome) -> str | None:

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Final, NamedTuple
 import msgspec
 
 from headrace.adapters import Register
-from headrace.bus import BUSES, Bus, BusSettings
+from headrace.bus import BUSES, Bus, BusSettings, bus_kind
 from headrace.cache import CACHES, Cache, CacheSettings
 from headrace.chains import CHAINS, Chain
 from headrace.cluster import CLUSTERS, Cluster, ClusterSettings
-from headrace.config import CORE_SECTIONS, Config, Setting
+from headrace.config import CORE_SECTIONS, Config, CoreSettings, Features, Setting
 from headrace.cores import AUTO
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
@@ -24,6 +24,7 @@ from headrace.orders.store import STORES, Store
 from headrace.redis import RedisSettings
 from headrace.solana.rpc import RpcSettings
 from headrace.sources import SOURCES, Source, SourceSettings
+from headrace.sources.checkpoints import CHECKPOINTS, Checkpoints, CheckpointSettings
 from headrace.sources.pools import PoolSettings
 from headrace.sources.recording import RecorderSettings
 from headrace.sources.settings import NodeSourceSettings
@@ -56,6 +57,7 @@ class Registers(NamedTuple):
     inboxes: Register[Inbox] = INBOXES
     histories: Register[History] = HISTORIES
     clusters: Register[Cluster] = CLUSTERS
+    checkpoints: Register[Checkpoints] = CHECKPOINTS
 
     def sections(self) -> dict[str, type[msgspec.Struct]]:
         """Return all sections of the settings, those of the adapters last."""
@@ -76,6 +78,7 @@ class Registers(NamedTuple):
             "cache": CacheSettings,
             "inbox": InboxSettings,
             "history": HistorySettings,
+            "checkpoints": CheckpointSettings,
             "market": MarketSettings,
             "recorder": RecorderSettings,
             "orders": ExecutionSettings,
@@ -97,6 +100,11 @@ class Registers(NamedTuple):
             and origin.kind != "default"
             and bool(getattr(config.section(settings), settings.ENDPOINTS))
         )
+
+    def bus_kind(self, config: Config) -> str:
+        """Return the name of the bus. Raises ConfigError for settings that contradict each other."""
+        broker, redis_url = config.section(Features).broker, config.section(CoreSettings).redis_url
+        return bus_kind(config.section(BusSettings), broker=broker, redis_url=redis_url)
 
     def subscribed(self, config: Config) -> list[NodeSourceSettings]:
         """Return the settings of the chosen sources that have subscriptions."""
@@ -132,7 +140,7 @@ class Registers(NamedTuple):
     def _chosen(self, config: Config) -> Iterator[tuple[Register[Any], str, tuple[str, ...]]]:
         """Yield each register with the setting that names its adapters, and the names."""
         orders = config.section(ExecutionSettings)
-        yield self.buses, "bus.kind", (config.section(BusSettings).kind,)
+        yield self.buses, "bus.kind", (self.bus_kind(config),)
         yield self.caches, "cache.kind", (config.section(CacheSettings).kind,)
         yield self.chains, "orders.chain", (orders.chain,)
         yield self.venues, "orders.venues", orders.venues

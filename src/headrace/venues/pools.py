@@ -19,7 +19,7 @@ from headrace.venues.supply import BankPools, PoolState, PoolSupply
 from headrace.venues.swapping import fits, instructions_of
 
 ROUTES_MAX: Final = 8
-"""Most routes that are tried for one that fits into a transaction, the best first."""
+"""Maximum number of routes that are tried for one that fits into a transaction, the best first."""
 
 
 class PoolVenue:
@@ -34,7 +34,7 @@ class PoolVenue:
 
     @classmethod
     async def open(cls, settings: PoolVenueSettings, context: Context) -> Self:
-        """Return the venue. Raises BadInputError for a file that is no bank."""
+        """Return the venue. Raises BadInputError for a file that is not a bank."""
         programs = await asyncio.to_thread(context.programs)
         if settings.bank is None:
             return cls(FollowedPools(context, programs, settings))
@@ -72,6 +72,7 @@ class PoolVenue:
             slot=min(slots, default=None),
             fees=tuple(Charge(fee.to, fee.mint, BaseUnits(fee.amount)) for quote in quotes for fee in quote.fees),
             impact=BaseUnits(sum(map(_impact, route.paths))),
+            spot=BaseUnits(sum(map(_spot, route.paths))),
         )
 
     async def swap(self, quote: Quote, owner: str, min_out: BaseUnits) -> Sequence[Instruction]:
@@ -97,11 +98,31 @@ class PoolVenue:
 
 
 def _impact(path: Sequence[PoolQuote]) -> int:
-    """Return the output that a path loses because its swaps move prices; rounds down at each pool."""
+    """Return the output that a path loses because its swaps move prices; rounds down at each pool.
+
+    What the first pool loses is worth as much as the second pool's price before the swap says.
+    """
     lost = 0
     for quote in path:
-        lost = quote.impact + (lost * quote.amount_out // quote.amount_in if quote.amount_in else 0)
+        net, gross = _priced(quote)
+        lost = quote.impact + (lost * gross // net if net else 0)
     return lost
+
+
+def _spot(path: Sequence[PoolQuote]) -> int:
+    """Return the output of a path's input at the prices before the swap, without fees; rounds down at each pool."""
+    worth = path[0].amount_in
+    for quote in path:
+        net, gross = _priced(quote)
+        worth = worth * gross // net if net else 0
+    return worth
+
+
+def _priced(quote: PoolQuote) -> tuple[int, int]:
+    """Return the input after fees, and the output before fees at the price before the swap."""
+    of_input = sum(fee.amount for fee in quote.fees if fee.mint == quote.mint_in)
+    of_output = sum(fee.amount for fee in quote.fees if fee.mint == quote.mint_out)
+    return quote.amount_in - of_input, quote.amount_out + of_output + quote.impact
 
 
 def _fee_bps(route: Route) -> Bps:

@@ -7,9 +7,9 @@ from headrace.model.facts import Confirmed, Dead, Decision, Finalized
 from headrace.programs.quoting import Account
 
 VERSIONS_MAX: Final = 64
-"""Most versions of one account; beyond them, the account is forgotten if a fork takes back all that are left."""
+"""Maximum number of versions kept of one account. If a fork takes back all of them, the account is forgotten."""
 SLOTS_MAX: Final = 1_024
-"""Most slots that may still be decided; a decision about an older slot has no effect."""
+"""Maximum number of slots that may still be decided; a decision about an older slot has no effect."""
 
 
 class Known:

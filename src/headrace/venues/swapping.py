@@ -20,7 +20,7 @@ from headrace.venues.router import Route
 from headrace.venues.supply import PoolState
 
 SIZE_MAX: Final = 1232
-"""Most bytes of a transaction with one signature, without tables of addresses."""
+"""Maximum number of bytes of a transaction with one signature, without tables of addresses."""
 SIGNATURE_BYTES: Final = 65
 """Bytes of one signature with the number of signatures."""
 VERSION_BYTES: Final = 1

@@ -98,6 +98,20 @@ class Asked(_Shape):
     execution: Execution
 
 
+class FillView(_Shape):
+    """Audit of a fill: `spot - fees - impact = quoted`, `quoted - slippage = received`, in base units of `mintOut`.
+
+    `spot`, `fees` and `impact` are null where the venue does not give them.
+    """
+
+    spot: str | None
+    fees: str | None
+    impact: str | None
+    quoted: str
+    slippage: str
+    received: str
+
+
 class OrderView(Asked):
     """The current state of an order. Amounts are base units as text."""
 
@@ -109,6 +123,7 @@ class OrderView(Asked):
     min_out: str | None
     amount_out: str | None
     executed_price: str | None
+    fill: FillView | None
     tx_hash: str | None
     error_reason: str | None
     fate: Fate | None

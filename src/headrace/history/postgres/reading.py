@@ -26,10 +26,10 @@ from headrace.history.rows import (
 )
 
 EXAMINED_MAX: Final = 50_000
-"""Most trades examined for one page if no index finds exactly the trades of the query."""
+"""Maximum number of trades examined for one page if no index finds exactly the trades of the query."""
 CANDLE_ROWS_MAX: Final = 50_000
 FLY_MINUTES: Final = 30
-"""Most minutes whose trades are read for one page of candles shorter than a minute."""
+"""Maximum number of minutes whose trades are read for one page of candles shorter than a minute."""
 
 _TRADES: Final = """select t.id, t.time, p.name, p.program_id, t.sells, m.key, q.key, t.base, t.quote, u.key, o.key,
     a.key, t.signature, t.place, t.standing

@@ -28,7 +28,7 @@ from headrace.model.facts import Proof, Traded
 KEYS_MAX: Final = 100_000
 CANDLES_MAX: Final = 20_000
 EVENTS_MAX: Final = 50_000
-"""Most keys, candles and events that are kept in memory; events are those of the most recently written slots."""
+"""Maximum number of keys, of candles and of events in memory. The events are those of the slots written last."""
 TURN: Final = 200
 """Trades after which other tasks of the event loop get their turn."""
 COPY_MAX: Final = 1_000

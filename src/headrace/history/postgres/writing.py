@@ -18,7 +18,7 @@ SEGMENT_BYTES: Final = 256 * 1024 * 1024
 SEGMENTS_OPEN: Final = 4
 TOKENS_MAX: Final = 500_000
 GAPS_MAX: Final = 100_000
-"""Most tokens and most gaps that are kept; they are in common tables. The oldest are deleted first."""
+"""Maximum number of tokens, and of gaps, that are kept. They are in common tables. The oldest are deleted first."""
 MEASURED_FACTS: Final = 10_000
 """Facts after whose writing the sizes of the tables are measured again."""
 
