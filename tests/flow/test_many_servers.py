@@ -217,7 +217,7 @@ async def test_a_broadcast_at_a_follower_reaches_the_clients_of_all(tmp_path: Pa
 
 
 @pytest.mark.parametrize("together", [True, False])
-async def test_the_events_of_an_order_at_a_follower_are_published_once(tmp_path: Path, together: bool) -> None:
+async def test_the_events_of_an_order_at_a_follower_are_published(tmp_path: Path, together: bool) -> None:
     """With one database each server hears all events; with files of its own each hears those of its orders."""
     usual = {"ORDERS_ENABLED": "true", "MOCK_QUOTE_MS": "0", "MOCK_EXECUTION_MS": "0"}
     async with deployment(tmp_path) as servers:
@@ -240,7 +240,7 @@ async def test_the_events_of_an_order_at_a_follower_are_published_once(tmp_path:
         async with asyncio.timeout(PATIENCE_S):
             while not await published():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-        for server in running:  # nothing more is on its way once both have published what they heard
+        for server in running:
             await server.stop()
         await published()
         ids = [each.partition(b",")[0] for each in found]
