@@ -69,7 +69,7 @@ class Pair:
                 self.node.advance_slot()
                 if trading:
                     self.trade()
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.03)
 
     def signatures(self) -> list[str]:
         return [frame["chain"]["signature"] for frame in self.received if frame["type"] == "event"]

@@ -23,6 +23,7 @@ from headrace.sdk import Client
 from headrace.service.server import Service
 from headrace.service.settings import REGISTERS, Registers
 from headrace.testing.node import ScriptedNode
+from tests.flow.desk import BODY
 from tests.flow.life import PATIENCE_S, QUICK, pump_trade_logs
 from tests.mainnet import PUMP
 
@@ -213,6 +214,37 @@ async def test_a_broadcast_at_a_follower_reaches_the_clients_of_all(tmp_path: Pa
         assert answer.json()["offset"] == "1"
         page = await SharedBus.one.history("app:news", None, 10)
         assert [b'"n":1' in message.body for message in page.messages] == [True]
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_the_events_of_an_order_at_a_follower_are_published(tmp_path: Path, together: bool) -> None:
+    """With one database each server hears all events; with files of its own each hears those of its orders."""
+    usual = {"ORDERS_ENABLED": "true", "MOCK_QUOTE_MS": "0", "MOCK_EXECUTION_MS": "0"}
+    async with deployment(tmp_path) as servers:
+        running = []
+        for name in "ab":
+            folder = tmp_path if together else tmp_path / name
+            folder.mkdir(exist_ok=True)
+            files = {"ORDERS_FILE": str(folder / "orders.db"), "MOCK_CHAIN_FILE": str(folder / "chain.db")}
+            running.append(await servers.start(name, **usual, **files))
+        assert "orders" in running[0].service.lanes.led
+        answer = await running[1].post("/api/orders/execute", {**BODY, "userId": "ann"})
+        assert answer.status_code == 201
+        order = f"order:{answer.json()['orderId']}"
+        found: list[bytes] = []
+
+        async def published() -> bool:
+            found[:] = [message.body for message in (await SharedBus.one.history(order, None, 100)).messages]
+            return any(b'"CONFIRMED"' in each for each in found)
+
+        async with asyncio.timeout(PATIENCE_S):
+            while not await published():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        for server in running:
+            await server.stop()
+        await published()
+        ids = [each.partition(b",")[0] for each in found]
+        assert len(ids) == len(set(ids)) == 5
 
 
 async def test_a_leader_that_stops_hands_over_without_loss_or_repeat(tmp_path: Path) -> None:
