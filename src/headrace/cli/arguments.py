@@ -193,6 +193,11 @@ def parser() -> Parser:
     _add_settings(config, serves=True)
     config.add_argument("--json", action="store_true", help="one JSON object: settings and warnings")
 
+    check = _command(
+        commands, "check", "commands:check", "go through the checklist of a deployment; 1 if something fails"
+    )
+    _add_settings(check, serves=True)
+
     migrate = _command(
         commands, "migrate", "commands:migrate", "bring the databases of orders, inboxes and history up to date"
     )

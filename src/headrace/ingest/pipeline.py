@@ -1,6 +1,6 @@
 """The update flow: source → dedupe → decode → enrich → facts → messages and market → publish → consumers."""
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
@@ -24,7 +24,7 @@ from headrace.ingest.slots import Forks
 from headrace.ingest.transactions import TransactionReader, origin_of, visible_parts
 from headrace.ingest.troubles import Troubles
 from headrace.model.errors import BadInputError, TransientError
-from headrace.model.events import Publication, event_id_of
+from headrace.model.events import Publication, Retraction, event_id_of
 from headrace.model.facts import AccountChanged, Dead, News, Origin, Proof, Restarted, Transferred
 from headrace.model.updates import (
     AccountUpdate,
@@ -89,8 +89,8 @@ class Pipeline:
         """When the last batch of updates came, by the monotonic clock."""
         self.taken = self.published = 0
         """How many updates were taken from the outlet, and how many of them are published."""
-        self.known: Container[str] = frozenset()
-        """Ids of events that another process published: if they come again, they are not published again."""
+        self.known: set[str] = set()
+        """Ids of events that another process published: until they are retracted, they are not published again."""
         self._busy_since: float | None = None
         self._bus_fault: TransientError | None = None
         self._clock, self._audience = clock, audience
@@ -150,9 +150,7 @@ class Pipeline:
     async def _publish(self, writer: Writer, publications: Sequence[Publication], *, new_epoch: bool = False) -> None:
         """Publish, however long it takes; then pass the facts behind the messages to the consumers."""
         if self.known:
-            publications = [
-                each for each in publications if each.kind != "event" or event_id_of(each.body) not in self.known
-            ]
+            publications = self._not_known(publications)
         if publications or new_epoch:
             await publish_until_answered(
                 writer, publications, self._clock, new_epoch=new_epoch, on_trouble=self._note_bus_fault
@@ -163,6 +161,16 @@ class Pipeline:
         heard, self._news = self._news, []
         for news in heard:
             self.consumers.deliver(news)
+
+    def _not_known(self, publications: Sequence[Publication]) -> list[Publication]:
+        """Return the publications without the events that another process published."""
+        found = []
+        for publication in publications:
+            if isinstance(publication.label, Retraction):
+                self.known.difference_update(publication.label.event_ids)
+            if publication.kind != "event" or event_id_of(publication.body) not in self.known:
+                found.append(publication)
+        return found
 
     def _note_bus_fault(self, error: TransientError) -> None:
         self._bus_fault = error

@@ -15,6 +15,8 @@ _PACKAGES: Final = ("redis", "hiredis")
 _BACKOFF_S: Final = (0.02, 0.5)
 """First and longest pause between two tries of a request."""
 
+_CLOSE_S: Final = 2.0
+
 _REFUSALS: Final = ("AuthenticationError", "NoPermissionError")
 """Names of driver errors that only another configuration can end."""
 
@@ -111,8 +113,12 @@ class Redis:
         return {name: value for name, _, value in named}
 
     async def close(self) -> None:
-        """Close all connections."""
-        await self._client.aclose(close_connection_pool=True)
+        """Close all connections, without waiting long for the other end."""
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await self._client.aclose(close_connection_pool=True)
+        except (TimeoutError, OSError):
+            pass
 
     async def _pipeline(
         self, script: Script, keys: Sequence[str], calls: Sequence[Sequence[str | bytes | int]]

@@ -132,6 +132,16 @@ class Registers(NamedTuple):
                 adapter = register.adapter(name, key=key, origin=str(config.origins[key]))
                 if (check_packages := getattr(adapter, "check_packages", None)) is not None:
                     check_packages()
+        self._check_chain(config)
+
+    def _check_chain(self, config: Config) -> None:
+        """Raise ConfigError if the chain can't execute the swaps of a venue of orders."""
+        orders = config.section(ExecutionSettings)
+        for name in orders.venues:
+            chains = getattr(self.venues.adapter(name), "CHAINS", None)
+            if orders.enabled and chains is not None and orders.chain not in chains:
+                expected = f"{' or '.join(chains)}, for orders on {name}; QUOTE_VENUES is for quotes alone"
+                raise ConfigError("ORDER_CHAIN", orders.chain, expected)
 
     def _all(self) -> Iterator[Register[Any]]:
         yield from (self.buses, self.clusters, self.caches, self.chains, self.venues)
