@@ -31,6 +31,7 @@ from headrace.sources import Source
 from headrace.sources.recording import Recording
 from tests.flow.desk import Desk, desk
 from tests.history_facts import key, signature, token, trade
+from tests.orders.store.servers import empty_database
 
 DEMO = Path(str(resources.files("headrace.data") / "demo.hrec"))
 PATIENCE_S = 60.0
@@ -142,6 +143,16 @@ async def told(folder: Path, **settings: str) -> AsyncIterator[Desk]:
         )
         await until(client.http, "/api/gaps", lambda page: page.get("items") != [])
         yield client
+
+
+async def test_a_server_keeps_its_history_on_postgres(tmp_path: Path, postgres_url: str) -> None:
+    async with empty_database(postgres_url) as place:
+        async with told(tmp_path, DATABASE_URL=place) as client:
+            trades = await every(client.http, f"/api/trades?mint={key('M')}&limit=3")
+            assert [item["signature"] for item in trades] == [signature(f"{n}") for n in (3, 2, 1, 0)]
+            assert (await client.http.get(f"/api/candles/{key('M')}?interval=1h")).json()["items"][0]["trades"] == 4
+        async with desk(tmp_path, DATABASE_URL=place) as client:
+            assert await every(client.http, f"/api/trades?mint={key('M')}") == trades
 
 
 async def test_trades_tokens_gaps_slots_and_candles_are_answered(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ async def survive_a_kill(server: postgres.Server, history: PostgresHistory) -> N
                 await until(lambda: written(history))
                 await asyncio.to_thread(server.kill)
                 await until(lambda: faulty(feed))
-                feed.hear(told[start : start + 400])  # once more, as after a reconnect of the source
+                feed.hear(told[:400])  # once more, as after a reconnect of the source; they are stored
                 await asyncio.to_thread(server.start)
         feed.close()
         await task

@@ -51,9 +51,9 @@ async def connect(url: str, timeout_s: float = TIMEOUT_S) -> Db:
     return db
 
 
-async def reconnect(url: str) -> Db:
+async def reconnect(url: str, timeout_s: float = TIMEOUT_S) -> Db:
     """Connect again. Raises TransientError even if the server refuses, because it may accept a later try."""
     try:
-        return await connect(url)
+        return await connect(url, timeout_s)
     except ConfigError as error:
         raise TransientError(str(error)) from error

@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 _WRITER: Final = 0x6865_6869
 _CLAIM: Final = f"select pg_try_advisory_lock({_WRITER})"
+_REFUSES: Final = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
+"""Errors by which a server refuses a connection that it may accept later, once a person has changed its settings."""
 _DEFECTS: Final = (ArithmeticError, ValueError, TypeError, LookupError, asyncpg.PostgresError)
 """Errors that show that a fact can't be stored, although the database is usable."""
 
@@ -163,7 +165,7 @@ class PostgresHistory:
             return result
 
     async def _keep_within_bounds(self) -> None:
-        """Begin and drop segments. What fails now, for example while a slow query reads a segment, is tried again."""
+        """Begin and drop segments. If that fails, the next write connects anew and tries again."""
         if self._writing is None or self._db is None:
             return
         try:
@@ -184,7 +186,7 @@ class PostgresHistory:
     async def _connect(self) -> None:
         """Become the writer. Raises TransientError if another process is."""
         self._hang_up()
-        db = await reconnect(self._url)
+        db = await reconnect(self._url, self._settings.connect_s)
         try:
             await self._prepare(db)
             await _claim(db)
@@ -207,7 +209,7 @@ class PostgresHistory:
                 return await work(Reading(db))
         except TransientError as error:
             raise self._fail(error, writing=False) from error
-        except AWAY as error:
+        except (*AWAY, *_REFUSES) as error:
             raise self._fail(away(error), writing=False) from error
         except asyncpg.PostgresError as error:
             raise InvariantError(f"{type(error).__name__}: {error}") from error

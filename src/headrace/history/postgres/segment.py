@@ -199,7 +199,7 @@ class Segment:
                 if text is not None and text not in self._keys:
                     wanted[text] = None
         raws = {key_bytes(text): text for text in wanted}
-        new: list[tuple[int, bytes, int | None]] = []
+        new: list[tuple[int, bytes]] = []
         if raws:
             rows = await db.fetch(
                 f"select id, key, decimals from history_keys_{self.number} where key = any($1::bytea[])", list(raws)
@@ -211,7 +211,7 @@ class Segment:
         learned: dict[int, int] = {}
         for raw, text in raws.items():
             self._keys[text] = self._next_key
-            new.append((self._next_key, raw, None))
+            new.append((self._next_key, raw))
             self._next_key += 1
         for fact in facts:
             for text, of_mint in ((fact.trade.mint, fact.base), (fact.trade.quote_mint, fact.quote)):
@@ -220,7 +220,7 @@ class Segment:
                     if self._decimals.get(number) != decimals:
                         learned[number] = self._decimals[number] = decimals
         if new:
-            records = [(number, raw, learned.pop(number, None)) for number, raw, _ in new]
+            records = [(number, raw, learned.pop(number, None)) for number, raw in new]
             await db.copy_records_to_table(
                 f"history_keys_{self.number}", records=records, columns=("id", "key", "decimals")
             )

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Final, Self
 
+import asyncpg
+
 from headrace.database.postgres_group_commit import Db
 from headrace.history import Kept, Written
 from headrace.history.candles import MINUTE_S, CandleKey
@@ -121,7 +123,10 @@ class Writing:
             oldest = min(self._first_slots)
             if await self._db.fetchval(tables.SIZE) <= self._bytes_max and not await self._is_old(oldest):
                 break
-            await self._drop(oldest)
+            try:
+                await self._drop(oldest)
+            except asyncpg.LockNotAvailableError:  # a query reads the segment; tried again after more facts
+                break
         for number in sorted(self._open)[:-SEGMENTS_OPEN]:
             del self._open[number]
 
