@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.supervise import Supervisor
@@ -19,11 +20,14 @@ from headrace.sdk import Client
 from headrace.testing.node import ScriptedNode
 from headrace.testing.valkey import Valkey
 from tests.cli.command import Running, running
-from tests.flow.life import PATIENCE_S, QUICK, pump_trade_logs
+from tests.flow.life import QUICK, pump_trade_logs
 from tests.mainnet import PUMP
 from tests.redis.servers import new_prefix, valkey
 
 __all__ = ["valkey"]
+
+PATIENCE_S = 180.0
+"""Far more than anything takes on a busy machine."""
 
 TOPIC = "trades:pump"
 LOGS = pump_trade_logs()
@@ -93,7 +97,6 @@ async def pair(folder: Path, valkey: Valkey, **more: str) -> AsyncIterator[Pair]
             **QUICK,
             "SOLANA_RPC_WS": node.ws_url,
             "SOLANA_RPC_URL": node.http_url,
-            "BUS_KIND": "redis",
             "REDIS_URL": valkey.url,
             "REDIS_PREFIX": new_prefix(),
             **more,
@@ -131,7 +134,6 @@ async def test_the_leader_is_killed_and_what_the_client_got_is_whole_or_declared
         await servers.listen(servers.second)
         await servers.until(lambda: len(servers.signatures()) >= 20, trading=True)
         assert "ingest" in (await lanes(servers.second))["a"]
-        await asyncio.sleep(0)
         servers.first.tell(signal.SIGKILL)
         taken = asyncio.ensure_future(servers.second.says("lease_taken .*lane:ingest"))
         await servers.until(taken.done, trading=True)
@@ -144,8 +146,9 @@ async def test_the_leader_is_killed_and_what_the_client_got_is_whole_or_declared
         assert set(found["b"]) == {"ingest", "orders", "broadcasts"}
 
 
+@pytest.mark.long
 async def test_a_leader_that_was_stopped_for_long_begins_again_as_a_follower(tmp_path: Path, valkey: Valkey) -> None:
-    async with pair(tmp_path, valkey, SERVER_LEASE_S="1") as servers:
+    async with pair(tmp_path, valkey, SERVER_LEASE_S="5") as servers:
         await servers.listen(servers.second)
         await servers.until(lambda: len(servers.signatures()) >= 5, trading=True)
         os.kill(servers.first.process.pid, signal.SIGSTOP)

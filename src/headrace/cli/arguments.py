@@ -183,6 +183,7 @@ def parser() -> Parser:
     )
 
     _add_history(commands)
+    _add_export(commands)
 
     token = _command(commands, "token", "commands:token", "make a token for trying out, signed with JWT_SECRET")
     _add_settings(token)
@@ -191,6 +192,11 @@ def parser() -> Parser:
     config = _command(commands, "config", "commands:config", "show the effective settings and where each came from")
     _add_settings(config, serves=True)
     config.add_argument("--json", action="store_true", help="one JSON object: settings and warnings")
+
+    check = _command(
+        commands, "check", "commands:check", "go through the checklist of a deployment; 1 if something fails"
+    )
+    _add_settings(check, serves=True)
 
     migrate = _command(
         commands, "migrate", "commands:migrate", "bring the databases of orders, inboxes and history up to date"
@@ -304,19 +310,13 @@ def _add_history(commands: Any) -> None:
     verbs = _group(commands, "history", "ask a running server for past trades, tokens, candles, gaps and slots")
 
     trades = _verb(verbs, "trades", "history:trades", "print trades, newest first")
-    trades.add_argument("--mint", metavar="MINT", help="only of this mint, as the base")
-    trades.add_argument("--program", metavar="NAME", help="only of this program, by name or id")
-    trades.add_argument("--user", metavar="KEY", help="only of this user")
-    _add_times(trades)
+    _add_trades(trades)
 
     tokens = _verb(verbs, "tokens", "history:tokens", "print tokens, newest first")
     tokens.add_argument("--creator", metavar="KEY", help="only of this creator")
 
     candles = _verb(verbs, "candles", "history:candles", "print a mint's candles, oldest first")
-    candles.add_argument("mint", metavar="MINT", help="the mint that is traded")
-    candles.add_argument("--quote", metavar="MINT", help="the mint that is paid in (default: wrapped SOL)")
-    candles.add_argument("--interval", default="1m", metavar="TIME", help="1s to 1d (default %(default)s)")
-    _add_times(candles)
+    _add_candles(candles)
 
     gaps = _verb(verbs, "gaps", "history:gaps", "print gaps, newest first")
     gaps.add_argument("--feed", metavar="FEED", help="only of this feed")
@@ -326,6 +326,34 @@ def _add_history(commands: Any) -> None:
         listing.add_argument("--to", type=_count, metavar="SLOT", help="up to this slot")
     for listing in (trades, tokens, candles, gaps, slots):
         listing.add_argument("--limit", type=_count, default=100, metavar="N", help="how many (default %(default)s)")
+
+
+def _add_export(commands: Any) -> None:
+    verbs = _group(commands, "export", "write past trades or candles of a running server to a file")
+    trades = _verb(verbs, "trades", "exporting:trades", "write trades, newest first")
+    _add_trades(trades)
+    candles = _verb(verbs, "candles", "exporting:candles", "write a mint's candles, oldest first")
+    _add_candles(candles)
+    for export in (trades, candles):
+        export.add_argument(
+            "--format", choices=("csv", "ndjson"), default="csv", help="csv, or ndjson: one JSON object a line"
+        )
+        export.add_argument("--out", default="-", metavar="FILE", help="the file (default: standard output)")
+        export.add_argument("--quiet", action="store_true", help="print no progress")
+
+
+def _add_trades(parser: Parser) -> None:
+    parser.add_argument("--mint", metavar="MINT", help="only of this mint, as the base")
+    parser.add_argument("--program", metavar="NAME", help="only of this program, by name or id")
+    parser.add_argument("--user", metavar="KEY", help="only of this user")
+    _add_times(parser)
+
+
+def _add_candles(parser: Parser) -> None:
+    parser.add_argument("mint", metavar="MINT", help="the mint that is traded")
+    parser.add_argument("--quote", metavar="MINT", help="the mint that is paid in (default: wrapped SOL)")
+    parser.add_argument("--interval", default="1m", metavar="TIME", help="1s to 1d (default %(default)s)")
+    _add_times(parser)
 
 
 def _add_times(parser: Parser) -> None:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from headrace.cli import decoding, minting, recordings, serving
+from headrace.cli import checking, decoding, minting, recordings, serving
 from headrace.config import Config, CoreSettings, load, render
 from headrace.model.errors import ConfigError
 from headrace.runtime.log import configure
@@ -95,6 +95,10 @@ def config(arguments: argparse.Namespace) -> int:
 
 def migrate(arguments: argparse.Namespace) -> int:
     return serving.migrate(_settings(arguments))
+
+
+def check(arguments: argparse.Namespace) -> int:
+    return checking.check(_settings(arguments), REGISTERS)
 
 
 def bench(arguments: argparse.Namespace) -> int:

@@ -24,6 +24,7 @@ from headrace.orders.store import STORES, Store
 from headrace.redis import RedisSettings
 from headrace.solana.rpc import RpcSettings
 from headrace.sources import SOURCES, Source, SourceSettings
+from headrace.sources.checkpoints import CHECKPOINTS, Checkpoints, CheckpointSettings
 from headrace.sources.pools import PoolSettings
 from headrace.sources.recording import RecorderSettings
 from headrace.sources.settings import NodeSourceSettings
@@ -56,6 +57,7 @@ class Registers(NamedTuple):
     inboxes: Register[Inbox] = INBOXES
     histories: Register[History] = HISTORIES
     clusters: Register[Cluster] = CLUSTERS
+    checkpoints: Register[Checkpoints] = CHECKPOINTS
 
     def sections(self) -> dict[str, type[msgspec.Struct]]:
         """Return all sections of the settings, those of the adapters last."""
@@ -76,6 +78,7 @@ class Registers(NamedTuple):
             "cache": CacheSettings,
             "inbox": InboxSettings,
             "history": HistorySettings,
+            "checkpoints": CheckpointSettings,
             "market": MarketSettings,
             "recorder": RecorderSettings,
             "orders": ExecutionSettings,
