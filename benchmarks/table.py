@@ -48,6 +48,14 @@ def decoding(report: Report) -> Iterator[Row]:
                 )
 
 
+def updates(report: Report) -> Iterator[Row]:
+    """Compare the pipeline with programs that read the same frames."""
+    for kind in ("accounts", "trades"):
+        row = report[kind]
+        for peer, theirs in row.get("peers", {}).items():
+            yield Row(f"pipeline, {kind}", "/s", row["per_s"], peer, theirs["per_s"], report["at"], less=False)
+
+
 def fan_out(report: Report) -> Iterator[Row]:
     """Compare connections and frames at each rate."""
     units = {"accept_us": ("accept a connection", "µs CPU"), "idle_kib": ("idle connection", "KiB")}
@@ -86,6 +94,7 @@ def orders(report: Report) -> Iterator[Row]:
 def rows(folder: Path) -> Iterator[Row]:
     """Yield the rows of all newest reports."""
     sections = (
+        ("pipeline", updates, lambda _: True),
         ("decode", decoding, lambda _: True),
         ("gateway", fan_out, lambda report: report.get("scenario") == "rates"),
         ("orders", orders, lambda report: report.get("bench") == "orders"),

@@ -13,7 +13,7 @@ from headrace.model.events import Message, Position, Publication
 from headrace.runtime.clock import SystemClock
 from tests.contracts.contexts import lent
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 class Process:
@@ -135,3 +135,8 @@ async def until(holds: Callable[[], object]) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not holds():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
+
+
+async def do(action: Callable[..., object], *arguments: object) -> None:
+    """Do something to the server beside the loop."""
+    await asyncio.to_thread(action, *arguments)

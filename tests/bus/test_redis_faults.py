@@ -1,7 +1,7 @@
 """What a server or network may do: what clients then got and were told is complete, in order and without repeats."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,16 +14,11 @@ from headrace.bus.redis_writer import RedisWriter
 from headrace.model.errors import FencedError, TransientError
 from headrace.redis.connection import Script
 from headrace.testing.valkey import Valkey
-from tests.bus.shared import Process, Processes, link_to, processes, say, until
+from tests.bus.shared import Process, Processes, do, link_to, processes, say, until
 from tests.redis.servers import new_prefix, started
 
-QUICK: dict[str, Any] = {"redis_timeout_s": 1.0, "redis_retries": 0, "local_after_s": 600.0}
-LOCAL: dict[str, Any] = QUICK | {"redis_timeout_s": 0.3, "local_after_s": 0.1}
-
-
-async def do(action: Callable[..., object], *arguments: object) -> None:
-    """Do something to the server beside the loop."""
-    await asyncio.to_thread(action, *arguments)
+QUICK: dict[str, Any] = {"redis_timeout_s": 5.0, "redis_retries": 0, "local_after_s": 600.0}
+LOCAL: dict[str, Any] = QUICK | {"local_after_s": 0.1}
 
 
 @asynccontextmanager
@@ -143,7 +138,7 @@ async def test_a_new_writer_on_a_server_that_was_rolled_back_begins_an_epoch() -
 class Careless(RedisBus):
     """A bus whose new writers trust whatever the server has."""
 
-    claim_script = Script(CLAIM.text.replace("m[5] == ARGV[3]", "true"))
+    claim_script = Script(CLAIM.text.replace("m[6] == ARGV[3]", "true"))
 
 
 async def test_without_the_rule_of_the_run_id_a_position_has_two_meanings() -> None:
@@ -268,3 +263,22 @@ async def test_what_is_kept_for_a_server_that_is_away_is_bounded_and_the_loss_is
         assert "incomplete" in [change.kind for change in b.changes]
         assert len(b.got) < len(a.got)
         assert await b.bus.top("token:3") == await a.bus.top("token:3"), "the position of what was lost is known"
+
+
+async def test_a_writer_without_work_learns_that_it_was_followed_and_its_process_reads_again() -> None:
+    async with two(QUICK) as (_, _, a, b, _):
+        second = await b.writer()
+        await say(second, "slots/3")
+        await until(lambda: len(a.got) == 4)
+        await all_got(4, a, b)
+
+
+async def test_a_writer_without_work_repairs_a_flushed_server() -> None:
+    async with two(QUICK) as (valkey, opener, a, _, _):
+        await do(valkey.command, "FLUSHALL")
+        async with asyncio.timeout(20):
+            while True:
+                late = await opener.open()
+                if late.bus.topics() == a.bus.topics():
+                    break
+                await asyncio.sleep(0.2)

@@ -232,6 +232,7 @@ async def test_a_leader_that_stops_hands_over_without_loss_or_repeat(tmp_path: P
         await servers.until(lambda: set(servers.signatures()) == set(sent))
         assert len(servers.signatures()) == len(sent)
         assert offsets_are_whole(servers)
+        assert set(b.service.lanes.led) == {"ingest", "orders", "broadcasts"}
         await stopping
 
 

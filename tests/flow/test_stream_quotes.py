@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import pytest
 
+from headrace.config import load
+from headrace.model.errors import ConfigError
 from headrace.model.keys import USDC_MINT, WSOL_MINT
+from headrace.service.settings import REGISTERS, SECTIONS
 from headrace.testing.ledger import Account
 from tests.flow.life import Life, life
 from tests.programs.sets import pool
@@ -83,3 +87,12 @@ async def test_a_changed_account_changes_the_quote_and_a_fork_takes_the_change_b
         await service.until(lambda: (pipeline.head["confirmed"] or 0) > dead)
         assert (await quoted(service))["amountOut"] == str(EXPECTED)
         assert service.node.http.calls.count("getMultipleAccounts") == calls, "nothing was fetched again"
+
+
+def test_orders_on_pools_need_a_chain_that_executes_them() -> None:
+    config = load(SECTIONS, env={"ORDER_VENUES": "pools"}, dotenv=None, toml=None)
+    with pytest.raises(ConfigError, match="ORDER_CHAIN"):
+        REGISTERS.check(config)
+    for chosen in ({"ORDERS_ENABLED": "false"}, {"ORDER_CHAIN": "local"}):
+        REGISTERS.check(load(SECTIONS, env={"ORDER_VENUES": "pools", **chosen}, dotenv=None, toml=None))
+    REGISTERS.check(load(SECTIONS, env={"QUOTE_VENUES": "pools"}, dotenv=None, toml=None))

@@ -11,10 +11,10 @@ import pytest
 from headrace.adapters import Cover
 from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.errors import TransientError
-from headrace.model.facts import News, SlotChanged
+from headrace.model.facts import AccountChanged, Gap, GapDeclared, News, Origin, SlotChanged
 from headrace.model.keys import USDC_MINT, WSOL_MINT
 from headrace.model.orders import OrderRequest, Quote, Token
-from headrace.model.updates import Commitment
+from headrace.model.updates import AccountUpdate, Commitment
 from headrace.programs.quoting import CLOCK_SYSVAR
 from headrace.runtime.clock import ManualClock
 from headrace.solana.rpc import Rpc, RpcSettings
@@ -249,3 +249,75 @@ async def test_a_curve_is_found_by_its_mint_alone() -> None:
         quote = await at.venue.quote(request(WSOL_MINT, coin, 10**7))
         assert quote.amount_out == given.quote(WSOL_MINT, 10**7).amount_out
         assert quote.route[0].pool == given.key
+
+
+async def test_a_missing_account_of_the_pool_gives_no_quote() -> None:
+    async with setup(SET) as at:
+        del at.node.ledger.accounts[SET.accounts[SET.key].fields["token_pc"]]
+        with pytest.raises(TransientError):
+            await quoted(at)
+
+
+async def test_a_frozen_vault_gives_no_quote() -> None:
+    key = SET.accounts[SET.key].fields["token_pc"]
+    data = SET.accounts[key].data
+    async with setup(SET) as at:
+        at.node.ledger.accounts[key] = Account(SET.accounts[key].owner, data[:108] + b"\x02" + data[109:], 1)
+        with pytest.raises(TransientError):
+            await quoted(at)
+
+
+async def test_a_mint_that_no_pool_trades_has_no_quote_beside_pools_that_quote() -> None:
+    other = pool("raydium_cpmm/sol_usdc_7JuwJu_202604")
+    async with setup(SET, other) as at:
+        assert (await quoted(at)).amount_out >= EXPECTED
+        with pytest.raises(TransientError):
+            await at.venue.quote(request(WSOL_MINT, other.key, 10))
+
+
+async def test_an_account_of_a_gap_is_fetched_again() -> None:
+    async with setup(SET) as at:
+        at.begin_slot(1000)
+        await quoted(at)
+        at.feed.cover = Cover(1001, 1004)
+        at.begin_slot(1005)
+        await quoted(at)
+        calls = at.calls()
+        at.feed.publish(GapDeclared(Gap("g", 1002, 1003, "open", "closed"), "logs:x"))
+        await quoted(at)
+        assert at.calls() == calls
+        at.feed.publish(GapDeclared(Gap("g", 1002, 1003, "open", "closed"), f"account:{SET.key}"))
+        for _ in range(5):
+            at.node.ledger.advance()
+        assert (await quoted(at)).amount_out == EXPECTED
+        assert at.calls() > calls
+
+
+async def test_a_pool_whose_account_comes_on_the_stream_is_quoted() -> None:
+    given = SET.accounts[SET.key]
+    update = AccountUpdate(
+        source="t",
+        feed="f",
+        received_ns=1,
+        slot=1000,
+        pubkey=SET.key,
+        owner=given.owner,
+        lamports=1,
+        data=given.data,
+    )
+    origin = Origin(1000, None, "t", "f", "processed")
+    async with setup(SET, pools=()) as at:
+        with pytest.raises(TransientError):
+            await quoted(at)
+        at.feed.publish(AccountChanged("id", origin, update, given.program, given.name, b"{}", {}))
+        assert (await quoted(at)).amount_out == EXPECTED
+
+
+async def test_a_newest_slot_that_is_taken_back_does_not_make_states_old() -> None:
+    async with setup(SET) as at:
+        at.begin_slot(10**9)
+        with pytest.raises(TransientError):
+            await quoted(at)
+        at.begin_slot(1001)
+        at.begin_slot(999)
+        assert (await quoted(at)).amount_out == EXPECTED

@@ -23,7 +23,7 @@ Patience: TypeAlias = Callable[[TransientError], None] | None
 
 
 class Cover(NamedTuple):
-    """Slots, both ends included, of which a connection has surely handed in all changes of an account."""
+    """Slots, both ends included, of which a connection has certainly delivered all changes of an account."""
 
     first: int
     upto: int
@@ -34,16 +34,19 @@ class AccountFeed(Protocol):
 
     @property
     def commitment(self) -> Commitment:
-        """The commitment at which the stream brings accounts."""
+        """The commitment at which the stream delivers accounts."""
 
     def attach(self, sink: Callable[[Sequence[News]], None]) -> Callable[[], None]:
-        """Call `sink` with all facts, by the rules of `FactConsumer`; the returned function ends that."""
+        """Call `sink` with all facts, by the rules of `FactConsumer`. Call the returned function to stop."""
 
     def follow(self, keys: Collection[str]) -> None:
-        """Subscribe to these accounts, and no longer to those of the last call."""
+        """Subscribe to these accounts, and no longer to those of the previous call."""
 
     def covers(self, key: str) -> Sequence[Cover]:
-        """Return what each live connection covers of a followed account. Facts may still be on their way."""
+        """Return the slots that each live connection covers of a followed account.
+
+        Their facts may not have arrived yet.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,7 +64,7 @@ class _Reader(asyncio.Protocol):
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's transport is not a subclass
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is not a subclass of it
         self.transport.write(_REQUEST)
 
     def data_received(self, data: bytes) -> None:

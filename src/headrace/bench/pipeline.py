@@ -3,7 +3,9 @@
 Included: parsing the frame, removing duplicates, decoding, the body, market statistics, the append to the memory bus,
 the cache that supplies snapshots, and the event frame. Not included: sockets. The frames are from the included demo
 recording, in the form of RPC PubSub. Each has its own signature or key, as on the chain, so that none is a duplicate.
-The rows `whole` are the same trades as transactions with their instructions, already parsed.
+KEYS accounts and KEYS mints of pump.fun's trades take turns, each account with its own content, so that no cache of
+keys holds all. The rows `whole` are trades as transactions with their instructions, already parsed, of the recorded
+mints.
 """
 
 import argparse
@@ -16,13 +18,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from tempfile import TemporaryDirectory
+from typing import Any, Final, cast
 
 import msgspec
 import pybase64
 
 import headrace
 from headrace.bench import at_least_one, progress, run_and_report
+from headrace.bench.pipeline_peers import Peer, PeerRun, write_inputs
 from headrace.bus import BusSettings
 from headrace.bus.memory import MemoryBus
 from headrace.cache import CacheSettings
@@ -50,8 +54,18 @@ DEMO: Final = Path(headrace.__file__).parent / "data" / "demo.hrec"
 PUMP: Final = "6EF8rrecthR5Dkzon8Nwu78hRvfCKubJ14M5uBEwF6P"
 SUBSCRIPTIONS: Final = {1: ChainSubscription("logs", PUMP), 2: ChainSubscription("program", PUMP)}
 STAMP: Final = Stamp("rpc-0", "processed")
-KEYS: Final = 2_000
-"""Number of accounts that change in turn. A slot has 500 updates."""
+KEYS: Final = 12_000
+"""Accounts that change in turn, and mints that are traded in turn; a slot has 500 updates of accounts."""
+HOT: Final = 100
+"""Mints with half of the trades, because a few coins have most trades at any time."""
+_MINT: Final = slice(8, 40)
+"""Bytes of a TradeEvent, with its discriminator, that are the mint."""
+_RESERVES: Final = slice(8, 13)
+"""The lower bytes of a curve's first reserve."""
+_DATA: Final = "Program data: "
+
+READ: Final = ("accounts", "trades")
+"""Kinds that are frames of a node, which peers read too."""
 
 GOALS: Final = {"accounts": 100_000, "trades": 40_000, "whole": 28_000}
 
@@ -62,16 +76,18 @@ async def demo_updates() -> list[AnyUpdate]:
     return await outlet.get_batch(100_000)
 
 
-def account_frames(updates: Sequence[AnyUpdate], count: int, chance: random.Random) -> list[bytes]:
-    """Return programNotification frames of pump.fun bonding curves."""
+def account_frames(
+    updates: Sequence[AnyUpdate], count: int, chance: random.Random, keys_max: int = KEYS
+) -> list[bytes]:
+    """Return programNotification frames of pump.fun bonding curves, each with another content."""
     curves = [u for u in updates if isinstance(u, AccountUpdate) and u.owner == PUMP and len(u.data) < 400]
-    keys = [b58encode(chance.randbytes(32)) for _ in range(KEYS)]
+    keys = [b58encode(chance.randbytes(32)) for _ in range(min(count, keys_max))]
     frames = []
     for n in range(count):
         curve = curves[n % len(curves)]
-        data = [pybase64.b64encode_as_string(curve.data), "base64"]
+        data = [pybase64.b64encode_as_string(_with(curve.data, _RESERVES, chance.randbytes(5))), "base64"]
         account = {"lamports": curve.lamports, "data": data, "owner": curve.owner, "executable": False, "space": 151}
-        frames.append(_frame("programNotification", 2, n // 500, {"pubkey": keys[n % KEYS], "account": account}))
+        frames.append(_frame("programNotification", 2, n // 500, {"pubkey": keys[n % len(keys)], "account": account}))
     return frames
 
 
@@ -88,14 +104,33 @@ def trades_among(updates: Sequence[AnyUpdate]) -> list[TransactionUpdate]:
     return trades
 
 
-def trade_frames(updates: Sequence[AnyUpdate], count: int, chance: random.Random) -> list[bytes]:
-    """Return logsNotification frames of trades."""
+def trade_frames(updates: Sequence[AnyUpdate], count: int, chance: random.Random, mints_max: int = KEYS) -> list[bytes]:
+    """Return logsNotification frames of trades; those of pump.fun's curves are of `mints_max` mints.
+
+    Every second trade is of one of the HOT mints.
+    """
     trades, frames = trades_among(updates), []
+    mints = [chance.randbytes(32) for _ in range(min(count, mints_max))]
+    table = Programs.load().by_id[PUMP].event_table
+    mark = next(mark for mark, (layout, _, _) in table.by_mark.items() if layout.name == "TradeEvent")
     for n in range(count):
-        trade = trades[n % len(trades)]
-        value = {"signature": b58encode(chance.randbytes(64)), "err": None, "logs": trade.logs}
+        mint = mints[n // 2 % (min(HOT, len(mints)) if n % 2 else len(mints))]
+        lines = [_of_mint(line, mark, mint) for line in trades[n % len(trades)].logs or ()]
+        value = {"signature": b58encode(chance.randbytes(64)), "err": None, "logs": lines}
         frames.append(_frame("logsNotification", 1, n // 200, value))
     return frames
+
+
+def _of_mint(line: str, mark: bytes, mint: bytes) -> str:
+    """Return a line of a log, with the mint in place of its own if it is a TradeEvent."""
+    if not line.startswith(_DATA):
+        return line
+    data = pybase64.b64decode(line.removeprefix(_DATA))
+    return _DATA + pybase64.b64encode_as_string(_with(data, _MINT, mint)) if data.startswith(mark) else line
+
+
+def _with(data: bytes, place: slice, part: bytes) -> bytes:
+    return data[: place.start] + part + data[place.stop :]
 
 
 def whole_updates(updates: Sequence[AnyUpdate], count: int, chance: random.Random) -> list[AnyUpdate]:
@@ -158,10 +193,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
     garbage.settle()  # the service does the same
     runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in frames}
-    for nth in range(args.runs):
-        progress(f"run {nth + 1} of {args.runs}")
-        for kind, batch in frames.items():
-            runs[kind].append(asyncio.run(measure(batch, args.core)))
+    beside: dict[str, dict[str, list[PeerRun]]] = {kind: {peer.name: [] for peer in args.peer} for kind in READ}
+    with TemporaryDirectory() as folder:
+        if args.peer:
+            write_inputs(Path(folder), {kind: cast(Sequence[bytes], frames[kind]) for kind in READ})
+        for nth in range(args.runs):
+            progress(f"run {nth + 1} of {args.runs}")
+            for kind, batch in frames.items():
+                runs[kind].append(asyncio.run(measure(batch, args.core)))
+                for peer in args.peer if kind in READ else ():
+                    beside[kind][peer.name].append(peer.measure(Path(folder), kind))
     core = installed()[-1] if args.core == AUTO else args.core
     machine = f"Python {platform.python_version()}, {platform.machine()}, core {core}"
     report: dict[str, Any] = {"bench": "pipeline", "at": at, "machine": machine, "count": args.count, "runs": args.runs}
@@ -175,6 +216,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "messages_per_update": round(results[0]["messages"] / args.count, 2),
             "json_bytes_per_update": results[0]["bytes"] // args.count,
         }
+        if args.peer and kind in READ:
+            report[kind]["peers"] = {
+                name: {
+                    "per_s": round(median(each.per_s for each in measured)),
+                    "cpu_us": round(median(each.cpu_us for each in measured), 1),
+                }
+                for name, measured in beside[kind].items()
+            }
     return report
 
 
@@ -196,16 +245,28 @@ def table(report: dict[str, Any]) -> str:
             f"| {kind} | {row['per_s']:,} | {row['best_per_s']:,} | {row['goal_per_s']:,} | {row['cpu_us']} "
             f"| {row['frame_bytes']:,} | {row['messages_per_update']} | {row['json_bytes_per_update']:,} |"
         )
+        lines += [
+            f"| {kind}, {name} | {peer['per_s']:,} | | | {peer['cpu_us']} | | | |"
+            for name, peer in row.get("peers", {}).items()
+        ]
     return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `headrace bench pipeline`: print a table. With --write, append the report to the folder's results.jsonl."""
     parser = argparse.ArgumentParser(prog="headrace bench pipeline", description=__doc__)
-    parser.add_argument("--count", type=at_least_one, default=10_000, help="updates in a run (default %(default)s)")
+    parser.add_argument("--count", type=at_least_one, default=30_000, help="updates in a run (default %(default)s)")
     parser.add_argument("--runs", type=at_least_one, default=7, help="runs of each kind (default %(default)s)")
     parser.add_argument(
         "--core", choices=(AUTO, *CORES), default=AUTO, help="the core that decodes (default %(default)s)"
+    )
+    parser.add_argument(
+        "--peer",
+        type=Peer.parse,
+        action="append",
+        default=[],
+        metavar="NAME=COMMAND",
+        help="measure this command in turn: {frames} and {idl} become files, and it prints JSON with per_s and cpu_us",
     )
     return run_and_report(parser, argv, run, table)
 

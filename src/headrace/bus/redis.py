@@ -14,8 +14,8 @@ from headrace.bus.entries import START, EntryId, decode
 from headrace.bus.lanes import LANES
 from headrace.bus.ledger import Ledger, Top, tops_of
 from headrace.bus.redis_lane import LaneLog, new_epoch
-from headrace.bus.redis_scripts import CLAIM, OTHER_TOKEN, STATE
-from headrace.bus.redis_writer import RedisWriter
+from headrace.bus.redis_scripts import CLAIM, FOLLOWED, STATE
+from headrace.bus.redis_writer import Identity, RedisWriter
 from headrace.bus.shared_view import SharedView
 from headrace.bus.viewed import ViewedBus
 from headrace.config import Setting
@@ -127,13 +127,11 @@ class RedisBus(ViewedBus):
         self._check_open()
         log = self._logs[lane]
         epoch = self._first_epoch if log.at == START else new_epoch(self._clock, log.at)
-        run_id, nonce = await self.run_id(), secrets.token_hex(8)
-        answer = await self._redis.run(
-            self.claim_script, log.keys, -1 if token is None else token, 0, run_id, epoch, nonce
-        )
-        if answer[0] == OTHER_TOKEN:
+        run_id, name = await self.run_id(), secrets.token_hex(8)
+        answer = await self._redis.run(self.claim_script, log.keys, name, -1 if token is None else token, run_id, epoch)
+        if answer[0] == FOLLOWED:
             raise FencedError(f"lane {lane}: token {token} was given, expected one above {answer[1]}")
-        return await self._write(log, int(answer[0]))
+        return await self._write(log, name, int(answer[0]))
 
     async def check(self, *, thorough: bool) -> None:
         """Raise TransientError while entries do not arrive, or are not in the log yet."""
@@ -169,7 +167,7 @@ class RedisBus(ViewedBus):
             log.forget()
         self._to_read.set()
 
-    async def _write(self, log: LaneLog, token: int) -> RedisWriter:
+    async def _write(self, log: LaneLog, name: str, token: int) -> RedisWriter:
         """Return the writer of a lane that was claimed with this token, once the view has the whole log."""
         former = self._writers.pop(log.lane, None)
         if former is not None:
@@ -182,9 +180,11 @@ class RedisBus(ViewedBus):
             raise TransientError(f"Redis: the log of lane {log.lane} changed while it was claimed")
         log.written_here = True
         ledger = Ledger(state.at, state.part, state.tops, self._settings.topics_max)
-        writer = RedisWriter(self, log, self._once, self._clock, token, ledger, self._settings.local_after_s)
+        identity = Identity(name, token)
+        writer = RedisWriter(self, log, self._once, self._clock, identity, ledger, self._settings.local_after_s)
         self._writers[log.lane] = writer
         self._start(f"writer {log.lane}", writer.run)
+        self._start(f"look {log.lane}", writer.look)
         if state.at.seq == 0:
             await writer.publish(writer.batch([]))
         return writer
@@ -254,7 +254,7 @@ class RedisBus(ViewedBus):
         return state
 
     async def _state(self, log: LaneLog) -> _State | None:
-        _, epoch, seq, part, _, tops = await self._redis.run(STATE, log.keys)
+        epoch, seq, part, tops = await self._redis.run(STATE, log.keys)
         return None if epoch is None else _State(EntryId(int(epoch), int(seq)), int(part), tops_of(tops))
 
     def _take(self, log: LaneLog, entries: Sequence[Any], *, whole: bool = True) -> None:

@@ -1,8 +1,11 @@
 """The scripts that write a lane's log on Redis, each in one step: claim the lane, append, restart, and read its state.
 
-Keys of a lane: `meta` is a hash with the writer's token `t`, the log's epoch `e`, the number of its last entry `s`, the
-part of the epoch in which topics begin `n`, the run id `r` of the server as the writer last saw it, and the last claim
-`c`. `tops` is a hash from topics to their newest places. `log` is a stream with an entry `epoch-number` for each batch.
+Keys of a lane: `meta` is a hash with the name `w` and token `t` of the writer, the log's epoch `e`, the number of its
+last entry `s`, the part of the epoch in which topics begin `n`, and the run id `r` of the server as the writer last saw
+it. `tops` is a hash from topics to their newest places. `log` is a stream with an entry `epoch-number` for each batch.
+
+Each claim has a name of its own. A writer was followed by another one if the log has a greater epoch, or the same epoch
+and a greater token. Tokens alone do not say so, as they may begin anew on a server that lost everything.
 """
 
 from typing import Final
@@ -11,7 +14,7 @@ from headrace.redis.connection import Script
 
 APPENDED: Final = 1
 KNOWN: Final = 0
-OTHER_TOKEN: Final = -1
+FOLLOWED: Final = -1
 NOT_NEXT: Final = -2
 
 _SET_TOPS: Final = """
@@ -22,48 +25,65 @@ end
 
 STATE: Final = Script(
     """
-local m = redis.call('HMGET', KEYS[1], 't', 'e', 's', 'n', 'r')
-return {m[1], m[2], m[3], m[4], m[5], redis.call('HGETALL', KEYS[2])}
+local m = redis.call('HMGET', KEYS[1], 'e', 's', 'n')
+return {m[1], m[2], m[3], redis.call('HGETALL', KEYS[2])}
 """
 )
-"""Return token, epoch, number, part, run id (each may be nil) and the tops."""
+"""Return epoch, number and part (nil without a log), and the tops."""
+
+_IS_FOLLOWED: Final = """
+local m = redis.call('HMGET', KEYS[1], 'w', 't', 'e', 's', 'n', 'r')
+local function followed(name, token, epoch)
+  if not m[3] or m[1] == name then return false end
+  return tonumber(m[3]) > tonumber(epoch) or (m[3] == epoch and tonumber(m[2]) > tonumber(token))
+end
+"""
 
 CLAIM: Final = Script(
     """
-local m = redis.call('HMGET', KEYS[1], 't', 'e', 's', 'n', 'r', 'c')
-local stored, token = tonumber(m[1] or '0'), tonumber(ARGV[1])
-if ARGV[2] == '1' then
-  if stored > token then return {-1, stored} end
-  if m[2] then redis.call('HSET', KEYS[1], 't', ARGV[1], 'r', ARGV[3]) end
-  return {token, m[2] or false, m[3] or false}
-end
-local again = m[6] and m[6] == ARGV[5]
-if again then token = stored
+local m = redis.call('HMGET', KEYS[1], 'w', 't', 'e', 's', 'n', 'r')
+local stored, token = tonumber(m[2] or '0'), tonumber(ARGV[2])
+if m[1] == ARGV[1] then token = stored
 elseif token < 0 then token = stored + 1
 elseif stored >= token then return {-1, stored} end
-if m[2] and m[5] == ARGV[3] then
-  redis.call('HSET', KEYS[1], 't', token, 'c', ARGV[5])
-  return {token, m[2], m[3], m[4]}
+if m[3] and m[6] == ARGV[3] then
+  redis.call('HSET', KEYS[1], 'w', ARGV[1], 't', token)
+  return {token, m[3], m[4], m[5]}
 end
 local epoch = ARGV[4]
-if m[2] and tonumber(m[2]) >= tonumber(epoch) then epoch = string.format('%.0f', tonumber(m[2]) + 1) end
+if m[3] and tonumber(m[3]) >= tonumber(epoch) then epoch = string.format('%.0f', tonumber(m[3]) + 1) end
 redis.call('DEL', KEYS[2], KEYS[3])
-redis.call('HSET', KEYS[1], 't', token, 'e', epoch, 's', 0, 'n', 0, 'r', ARGV[3], 'c', ARGV[5])
+redis.call('HSET', KEYS[1], 'w', ARGV[1], 't', token, 'e', epoch, 's', 0, 'n', 0, 'r', ARGV[3])
 return {token, epoch, '0', '0'}
 """
 )
-"""ARGV: token (-1: the next one), 1 for a writer that goes on, the server's run id, the least new epoch, a name that no
-other claim has (so that a repeated request is answered as the first one was).
+"""ARGV: name, token (-1: the next one), the server's run id, the least new epoch.
 
-A writer that goes on is answered with what the server has. A new writer continues the log only if this run of the
-server is the one that the last writer saw; otherwise entries may be missing, and a new epoch begins.
+A new writer continues the log only if this run of the server is the one that the last writer saw; otherwise entries may
+be missing, and a new epoch begins. A repeated request is answered as the first one.
+"""
+
+RECLAIM: Final = Script(
+    _IS_FOLLOWED
+    + """
+if followed(ARGV[1], ARGV[2], ARGV[3]) then return {-1, tonumber(m[2])} end
+if m[3] then
+  redis.call('HSET', KEYS[1], 'w', ARGV[1], 't', ARGV[2], 'r', m[6] == ARGV[4] and ARGV[4] or '')
+end
+return {1, m[3] or false, m[4] or false}
+"""
+)
+"""ARGV: name, token, the last epoch of this writer that was in the log, the server's run id.
+
+A writer that goes on is answered with what the server has. On another run of the server the run id is then empty, until
+`SETTLE` says that the log is whole again.
 """
 
 APPEND: Final = Script(
     _SET_TOPS
     + """
-local m = redis.call('HMGET', KEYS[1], 't', 'e', 's')
-if m[1] ~= ARGV[1] then return {-1, tonumber(m[1] or '0')} end
+local m = redis.call('HMGET', KEYS[1], 'w', 'e', 's')
+if m[1] ~= ARGV[1] then return {-1} end
 local e, s, epoch, seq = tonumber(m[2]), tonumber(m[3]), tonumber(ARGV[2]), tonumber(ARGV[3])
 if epoch < e or (epoch == e and seq <= s) then return {0} end
 if (epoch == e and seq ~= s + 1) or (epoch > e and seq ~= 1) then return {-2} end
@@ -76,18 +96,26 @@ redis.call('HSET', KEYS[1], 'e', ARGV[2], 's', ARGV[3], 'n', ARGV[4])
 return {1}
 """
 )
-"""ARGV: token, epoch, number, part after the entry, least id kept, entry, 1 if topics begin anew, number of tops, tops,
+"""ARGV: name, epoch, number, part after the entry, least id kept, entry, 1 if topics begin anew, number of tops, tops,
 topics that are forgotten. Nothing is written before XADD, which is what a full server refuses."""
 
 RESTART: Final = Script(
     _SET_TOPS
+    + _IS_FOLLOWED
     + """
-local stored = tonumber(redis.call('HGET', KEYS[1], 't') or '0')
-if stored > tonumber(ARGV[1]) then return {-1, stored} end
+if followed(ARGV[1], ARGV[2], ARGV[3]) then return {-1, tonumber(m[2])} end
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
-redis.call('HSET', KEYS[1], 't', ARGV[1], 'e', ARGV[2], 's', ARGV[3], 'n', ARGV[4], 'r', ARGV[5])
-set_tops(6, #ARGV)
+redis.call('HSET', KEYS[1], 'w', ARGV[1], 't', ARGV[2], 'e', ARGV[4], 's', ARGV[5], 'n', ARGV[6], 'r', '')
+set_tops(7, #ARGV)
 return {1}
 """
 )
-"""ARGV: token, epoch and number of the entry before the next one, part, run id, all tops: the log begins there."""
+"""ARGV: name, token, and epoch as for `RECLAIM`; epoch and number of the entry before the next one, part, all tops.
+
+The log begins there.
+"""
+
+SETTLE: Final = Script(
+    "if redis.call('HGET', KEYS[1], 'w') == ARGV[1] then redis.call('HSET', KEYS[1], 'r', ARGV[2]) end"
+)
+"""ARGV: name, run id. The log on this run of the server has all entries that any process may know."""

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from itertools import count, islice
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import structlog
 
@@ -12,7 +12,7 @@ from headrace.bus import REPEATS, Batch, Lane
 from headrace.bus.entries import EntryId, encode
 from headrace.bus.ledger import Ledger, Planned, words_of
 from headrace.bus.redis_lane import LaneLog, new_epoch
-from headrace.bus.redis_scripts import APPEND, APPENDED, CLAIM, KNOWN, OTHER_TOKEN, RESTART
+from headrace.bus.redis_scripts import APPEND, APPENDED, FOLLOWED, KNOWN, RECLAIM, RESTART, SETTLE
 from headrace.model.errors import FencedError, InvariantError, TransientError
 from headrace.model.events import Position, Publication
 from headrace.redis.connection import Redis
@@ -22,10 +22,19 @@ from headrace.runtime.clock import Clock
 _SENT_AT_ONCE: Final = 64
 """Maximum number of entries that are sent before their answers are awaited."""
 
+_LOOK_S: Final = 1.0
+
 _UNSENT_MAX: Final = 4_096
 """Maximum number of batches that wait to be in the log; `publish` refuses more."""
 
 _log = structlog.get_logger("bus")
+
+
+class Identity(NamedTuple):
+    """Who a writer is: the name of its claim, and the token of its lease."""
+
+    name: str
+    token: int
 
 
 class _Item:
@@ -65,14 +74,24 @@ class RedisWriter:
     """
 
     def __init__(
-        self, owner: Owner, log: LaneLog, redis: Redis, clock: Clock, token: int, ledger: Ledger, local_after_s: float
+        self,
+        owner: Owner,
+        log: LaneLog,
+        redis: Redis,
+        clock: Clock,
+        identity: Identity,
+        ledger: Ledger,
+        local_after_s: float,
     ) -> None:
         self.lane: Lane = log.lane
-        self.token, self.local = token, False
+        self.identity, self.local = identity, False
         self.trouble: TransientError | None = None
         """Why the newest entries are not in the log yet."""
         self._owner, self._log, self._redis, self._clock = owner, log, redis, clock
         self._ledger, self._local_after_s = ledger, local_after_s
+        self._backoff = Backoff(initial_s=0.02, max_s=1.0)
+        self._away_since_s: float | None = None
+        self._epoch_in_log = ledger.at.epoch
         self._ids = count()
         self._answers: dict[int, _Item] = {}
         self._forgotten = -1
@@ -80,7 +99,9 @@ class RedisWriter:
         """Entries of this writer that the log should have, oldest first."""
         self._unsent: deque[_Item] = deque()
         """The last entries of the ring: the log may lack them."""
-        self._wake = asyncio.Event()
+        self._unsettled: str | None = None
+        """The run of the server whose log lacks entries that processes know; None if no entry is lacking."""
+        self._wake, self._to_look = asyncio.Event(), False
         self._ended: FencedError | TransientError | None = None
 
     def batch(self, publications: Sequence[Publication], *, new_epoch: bool = False, positions: bool = False) -> Batch:
@@ -103,13 +124,36 @@ class RedisWriter:
             sent = list(islice(self._unsent, _SENT_AT_ONCE))
             if not sent:
                 self.local = False
+                self._recovered()
                 self._wake.clear()
+                await self._look()
                 continue
             try:
                 answers = await self._redis.run_all(APPEND, self._log.keys, [self._words(item) for item in sent])
                 self._answered(sent, answers)
+                await self._settle()
             except TransientError as error:
                 await self._reconnect(error)
+
+    async def look(self) -> None:
+        """Look each second, while nothing is published, whether the server still has the log, and this writer."""
+        while self._ended is None:
+            await self._clock.sleep(_LOOK_S)
+            if not self._unsent:
+                self._to_look = True
+                self._wake.set()
+
+    async def _look(self) -> None:
+        if not self._to_look:
+            return
+        self._to_look = False
+        try:
+            name = await self._redis.command("HGET", self._log.keys[0], "w")
+        except TransientError as error:
+            await self._reconnect(error)
+            return
+        if name != self.identity.name.encode():
+            await self._reconnect(TransientError("Redis: the log is gone, or has another writer"))
 
     def end(self, error: FencedError | TransientError) -> None:
         """Refuse all that was not answered, and all that follows."""
@@ -141,7 +185,7 @@ class RedisWriter:
 
     def _words(self, item: _Item) -> list[str | bytes | int]:
         at, entry, tops, _ = item.planned
-        head: list[str | bytes | int] = [self.token, *at, entry.next_part, str(self._log.least), item.data]
+        head: list[str | bytes | int] = [self.identity.name, *at, entry.next_part, str(self._log.least), item.data]
         return [*head, int(entry.restart), len(tops), *words_of(tops.items()), *entry.forgotten]
 
     # Answers.
@@ -150,16 +194,14 @@ class RedisWriter:
         for item, answer in zip(sent, answers, strict=True):
             if isinstance(answer, TransientError):
                 raise answer
-            if answer[0] == OTHER_TOKEN and answer[1] > self.token:
-                self._fence(answer[1])
-                return
             if answer[0] not in (APPENDED, KNOWN):
-                raise TransientError("Redis: the log lacks entries that it had")
+                raise TransientError("Redis: the log lacks entries that it had, or has another writer")
+            self._epoch_in_log = item.planned.id.epoch
             if self._unsent and self._unsent[0] is item:
                 self._unsent.popleft()
             if not item.in_view:
                 self._show(item)
-        self.trouble = None
+        self._recovered()
 
     def _show(self, item: _Item) -> None:
         """Put an entry into the view of this process; an error of a sink is the answer to the caller."""
@@ -180,47 +222,76 @@ class RedisWriter:
                 self._unsent.popleft()
 
     def _fence(self, token: int) -> None:
-        self.end(FencedError(f"lane {self.lane}: the writer with token {self.token} was followed by one with {token}"))
+        self.end(
+            FencedError(
+                f"lane {self.lane}: the writer with token {self.identity.token} was followed by one with {token}"
+            )
+        )
         self._owner.lost(self._log, reread=self.local)
 
     # Servers that are away, or come back with less than they had.
 
     async def _reconnect(self, error: TransientError) -> None:
-        """Claim the lane again, then send what the server lacks."""
-        backoff, since_s = Backoff(initial_s=0.02, max_s=1.0), self._clock.monotonic()
-        _log.warning("bus_away", lane=self.lane, error=str(error))
+        """Claim the lane again, and find what the server lacks; go on without the server if that takes long."""
+        if self._away_since_s is None:
+            _log.warning("bus_away", lane=self.lane, error=str(error))
+            self._away_since_s = self._clock.monotonic()
+        else:
+            await self._clock.sleep(self._backoff.next_s())
         while self._ended is None:
             self.trouble = error
             try:
                 run_id = await self._owner.run_id()
-                answer = await self._redis.run(CLAIM, self._log.keys, self.token, 1, run_id, 0)
-                if answer[0] == OTHER_TOKEN:
+                words: list[str | bytes | int] = [*self.identity, self._epoch_in_log, run_id]
+                answer = await self._redis.run(RECLAIM, self._log.keys, *words)
+                if answer[0] == FOLLOWED:
                     self._fence(answer[1])
-                    return
-                await self._repair(answer, run_id)
+                else:
+                    await self._repair(answer, run_id)
                 return
             except TransientError as again:
                 error = again
-            if not self.local and self._clock.monotonic() - since_s >= self._local_after_s:
+            if not self.local and self._clock.monotonic() - self._away_since_s >= self._local_after_s:
                 self._go_local()
-            await self._clock.sleep(backoff.next_s())
+            await self._clock.sleep(self._backoff.next_s())
+
+    def _recovered(self) -> None:
+        self.trouble = self._away_since_s = None
+        self._backoff.reset()
 
     async def _repair(self, answer: Sequence[Any], run_id: str) -> None:
         """Find the entries that the server lacks; let the log begin anew if it lacks more than the ring has."""
         ring = self._ring
+        self._unsettled = run_id
         if answer[1] is not None:
             has = EntryId(int(answer[1]), int(answer[2]))
+            for item in list(self._unsent):  # some may be in the log although the answer was lost
+                if not item.in_view and item.planned.id <= has:
+                    self._show(item)
             lacks = [item for item in ring if item.planned.id > has]
             if not lacks or _follows(lacks[0].planned.id, has):
                 self._unsent = deque(lacks)
+                self._wake.set()
                 return
-        before = EntryId(ring[0].planned.id.epoch, ring[0].planned.id.seq - 1)
-        words = [self.token, *before, self._ledger.part, run_id, *words_of(self._ledger.tops.items())]
+        first = ring[0].planned.id if ring else None
+        before = self._ledger.at if first is None else EntryId(first.epoch, first.seq - 1)
+        tops = words_of(self._ledger.tops.items())
+        words: list[str | bytes | int] = [*self.identity, self._epoch_in_log, *before, self._ledger.part, *tops]
         answer = await self._redis.run(RESTART, self._log.keys, *words)
-        if answer[0] == OTHER_TOKEN:
+        if answer[0] == FOLLOWED:
             self._fence(answer[1])
             return
         self._unsent = deque(ring)
+        self._wake.set()
+
+    async def _settle(self) -> None:
+        """Let the next writer continue this log, once the server has all that any process knows.
+
+        Until then a new writer would give positions again that are in use; so it begins a new epoch.
+        """
+        if self._unsettled is not None and not (self._unsent and self._unsent[0].in_view):
+            await self._redis.run(SETTLE, self._log.keys, self.identity.name, self._unsettled)
+            self._unsettled = None
 
     def _go_local(self) -> None:
         """Begin an epoch that this process sees at once; entries whose fate is unknown are planned again in it."""

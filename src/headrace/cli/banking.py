@@ -16,7 +16,7 @@ from headrace.venues.cloning import clone_bank
 
 
 def clone(arguments: argparse.Namespace) -> int:
-    """Write the bank file and print what is in it. Raises BadInputError for a file that exists, or a wrong pool."""
+    """Write the bank file and print its contents. Raises BadInputError if the file exists, or for a wrong pool."""
     path: Path = arguments.out
     if path.exists():
         raise BadInputError("file exists", f"{path}, expected a new file")

@@ -57,8 +57,8 @@ async def print_values(
 ) -> int:
     """Print every value of the topics on one line: its JSON as received, or a summary. Return the number of events.
 
-    Ends after `count` events or `timeout_s` seconds; without both, never. Raises Refused, and HeadraceError for a
-    certificate that is not trusted, because the server would show the same certificate again.
+    Ends after `count` events or `timeout_s` seconds. If neither is given, never ends. Raises Refused. Raises
+    HeadraceError for a certificate that is not trusted, because the server would show the same certificate again.
     """
     reported, seen = False, 0
     untrusted = ""

@@ -72,7 +72,11 @@ class LaneWriter:
             raise InvariantError(f"lane {self.lane}: only the server with the lease begins an epoch")
         batch_id = f"{self._incarnation}/{batch.id}"
         if self.own is not None:
-            return await self._publish_here(self.own, batch_id, batch.publications, positions=batch.positions)
+            try:
+                return await self._publish_here(self.own, batch_id, batch.publications, positions=batch.positions)
+            except FencedError as error:  # nothing was appended: the next try goes to the server that has the lane now
+                self.own = None
+                raise TransientError(str(error)) from error
         named = [([each.name for each in one.topics], one.kind, one.body, one.label) for one in batch.publications]
         request = msgspec.msgpack.encode(_Forwarded(batch_id, named))
         answer = _read_answer(await self._cluster.ask(f"lane:{self.lane}", request, PATIENCE_S))

@@ -75,6 +75,9 @@ class Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     history: Annotated[
         bool, Setting("keep trades, tokens, slots and gaps on disk, and answer for them", env=("HISTORY_ENABLED",))
     ] = True
+    transfers: Annotated[
+        bool, Setting("publish transfers of tokens in whole transactions", env=("TRANSFERS_ENABLED",))
+    ] = False
     broker: Annotated[
         bool | None,
         Setting(

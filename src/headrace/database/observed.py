@@ -1,4 +1,4 @@
-"""Observed time, with which ages are measured: the time that a database was in use, whatever any clock shows."""
+"""Observed time, by which ages are measured: how long a database was in use, whatever any clock shows."""
 
 from typing import Final
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
+import msgspec
 import pybase64
 
 from headrace.decoders.instructions import EVENT_TAG, instructions_of
@@ -20,7 +21,7 @@ RAY_LOG: Final = "ray_log"
 """Name of the events that a program writes as text after this word, instead of as logged data."""
 
 
-class FoundEvent(NamedTuple):
+class FoundEvent(msgspec.Struct, frozen=True, gc=False):
     """Event of a transaction, found but not decoded. The fields are those of DecodedEvent."""
 
     part: FoundPart
@@ -68,7 +69,7 @@ _Moment: TypeAlias = tuple[int, int, int]
 """Sort key by time: (index of the instruction that began last, 0 for the instruction or 1 for a log line, number)."""
 
 
-class _Found(NamedTuple):
+class _Found(msgspec.Struct, frozen=True, gc=False):
     """An event before it gets an ordinal."""
 
     path: tuple[int, ...]
@@ -257,7 +258,8 @@ def _places(reading: LogReading, instructions: Sequence[Instruction]) -> list[in
 def _numbered(found: Sequence[_Found]) -> list[FoundEvent]:
     ordinals: dict[tuple[int, ...], int] = {}
     events: list[FoundEvent] = []
-    for path, part, via, truncated in found:
+    for each in found:
+        path = each.path
         ordinal = ordinals[path] = ordinals.get(path, -1) + 1
-        events.append(FoundEvent(part, via, path, ordinal, truncated))
+        events.append(FoundEvent(each.part, each.via, path, ordinal, each.truncated))
     return events

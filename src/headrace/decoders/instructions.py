@@ -16,7 +16,7 @@ EVENT_TAG: Final = bytes.fromhex("e445a52e51cb9a1d")
 """First bytes of instruction data when a program calls itself to record an event (Anchor's `emit_cpi!`)."""
 
 EVENT_CALL: Final = "emit_cpi"
-"""The name given to such an instruction."""
+"""Name of an instruction whose data begin with EVENT_TAG."""
 
 _EVENT_ACCOUNTS: Final = ("event_authority",)
 _BASE58_MAX: Final = 1024

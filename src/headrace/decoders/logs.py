@@ -10,6 +10,8 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
+import msgspec
+
 TRUNCATED: Final = "Log truncated"
 """The node's own line once 10,000 bytes are full.
 
@@ -35,7 +37,7 @@ SUCCESS: Final = 0
 FAILURE: Final = -1
 
 
-class LoggedData(NamedTuple):
+class LoggedData(msgspec.Struct, frozen=True, gc=False):
     """Bytes that a program logged, as base64 text.
 
     - `path`: the path of the writing instruction, as counted in `model.updates.Instruction`. Precompiles (ed25519,

@@ -32,7 +32,7 @@ class DecodedPart(NamedTuple):
     layout: Layout
 
 
-class FoundPart(NamedTuple):
+class FoundPart(msgspec.Struct, frozen=True, gc=False):
     """Event or account whose layout is known. Its fields begin at `start` of `data`."""
 
     program: "Program"
@@ -48,7 +48,7 @@ class FoundPart(NamedTuple):
         return DecodedPart(self.program.name, self.layout.name, fields, leftover, self.layout)
 
 
-class InstructionNames(NamedTuple):
+class InstructionNames(msgspec.Struct, frozen=True, gc=False):
     """Name of an instruction.
 
     `account_forms` are names of its accounts: first in the IDL's order, then other orders.

@@ -215,7 +215,7 @@ class Group:
         return False
 
     def join(self, subscription: ClientSubscription, at: Position) -> None:
-        """Deliver to a subscription at the newest position, `at`, every message from the next on."""
+        """Add a subscription at the newest position, `at`. It gets every message from the next one on."""
         subscription.is_at(at)
         self.topic.is_at(at)
         if self.window is not None and self.window.waiting:
@@ -231,7 +231,10 @@ class Group:
         self.members.setdefault(client.framing, {})[client] = subscription
 
     def leave(self, subscription: ClientSubscription) -> None:
-        """Send the subscription nothing more. Its `position` is then the last message up to which it got everything."""
+        """Stop sending to the subscription.
+
+        Its `position` is then that of the last message up to which it got everything.
+        """
         framing = subscription.client.framing
         members = self.members.get(framing, {})
         if members.pop(subscription.client, None):

@@ -49,8 +49,8 @@ class LogReader:
     def arrive(self, entry: Position, *, able: bool = True) -> Arrival:
         """Record a live entry. The caller takes the entry if the result is NEXT.
 
-        `able`: the follower can take entries now.
-        An entry of another epoch means that the log starts again.
+        Without `able`, the result is never NEXT, because the follower can't take entries now. An entry of another epoch
+        means that the log starts again.
         """
         if entry.epoch != self.at.epoch:
             self.at, self.newest = Position(entry.epoch, 0), 0

@@ -63,7 +63,7 @@ class Replays:
         return bool(self._pumping)
 
     def rest(self, subscription: ClientSubscription) -> None:
-        """Send the subscription nothing for now."""
+        """Send nothing to the subscription for now."""
         self._pumping.pop(subscription, None)
 
     def end(self, subscription: ClientSubscription) -> None:
@@ -121,7 +121,7 @@ class Replays:
             return
         now = _position(found.tail[-1]) if found.tail else found.top
         if subscription.acknowledged and subscription.on_slow == "conflate" and now.epoch != found.top.epoch:
-            client.cut_off(CloseCode.INSUFFICIENT_STATE)  # a lag is within one epoch
+            client.cut_off(CloseCode.INSUFFICIENT_STATE)  # a `lag` can only name messages of one epoch
             return
         subscription.follow_up(self._replay(subscription, found, now, recovering=since is not None))
         subscription.is_at(now)

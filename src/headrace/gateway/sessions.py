@@ -166,7 +166,7 @@ class StreamEndpoint(Client):
     def ping(self) -> None:
         """Send a heartbeat and expect an answer, unless the socket is full."""
         if self.paused:
-            return  # a full socket is not read either; whether the client accepts data shows whether it is alive
+            return  # no pong is read while the socket is full; a client that accepts data is alive
         if self not in self._keeper.pongs:
             self._keeper.pongs.set(self, self._keeper.clock.monotonic())
             self._connection.heard = False

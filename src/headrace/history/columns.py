@@ -1,5 +1,6 @@
 """Convert facts to columns and columns to rows, in the same way for every database. Pure."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from headrace.history.candles import MINUTE_S, Candle, Price
@@ -49,6 +50,20 @@ def candle_of(row: tuple[Any, ...]) -> Candle:
         for at in (10, 13, 16, 19)
     )
     return candle
+
+
+def candles_of(trades: Iterable[Sequence[int]], interval_s: int) -> list[Candle]:
+    """Return the candles of stored trades in any order. A trade is its id, time in Unix seconds, base and quote."""
+    found: dict[int, Candle] = {}
+    for row, at_s, base, quote in trades:
+        if not (base and quote):
+            continue
+        time_s = at_s - at_s % interval_s
+        candle = found.get(time_s)
+        if candle is None:
+            candle = found[time_s] = Candle(time_s)
+        candle.add(row, unwrapped(base), unwrapped(quote))
+    return list(found.values())
 
 
 def fits(fact: Traded) -> bool:

@@ -57,6 +57,11 @@ class HistoryFeed:
         self._history, self._clock, self._changed = history, clock, changed
         self._buffer = Buffer(buffer_bytes, spill, lose=self._lose, refuse=self._refuse)
         self._lost: tuple[int, int] | None = None
+        self._lost_count = 0
+        self.heard = self.settled = 0
+        """Facts that came, and facts of them that are written or declared missing."""
+        self.resumed_at: Callable[[], int | None] = lambda: None
+        """Returns the slot from which the sources continue those of an earlier process; None if they do not."""
         self._unstorable: list[int] = []
         self._wake = asyncio.Event()
         self._closed = self._resumed = self._starts_over = False
@@ -75,6 +80,7 @@ class HistoryFeed:
         """Queue facts for writing (`model.facts.FactConsumer`)."""
         for each in news:
             if isinstance(each, KEPT):
+                self.heard += 1
                 if self._lost is not None or not self._buffer.put(each):
                     self._lose([each])
             elif isinstance(each, Restarted):
@@ -124,11 +130,13 @@ class HistoryFeed:
             await self._resume(batch)
             await self._until_written(batch)
             await self._buffer.finish()
+            self.settled += 0 if was_earlier else len(batch)
             if was_earlier and not self._buffer.earlier:
                 self._resumed = False  # the facts that follow are the first of this process
         elif self._lost is not None:
-            lost, self._lost = self._lost, None
+            lost, count, self._lost, self._lost_count = self._lost, self._lost_count, None, 0
             await self._until_written([_gap(*lost, "full")])
+            self.settled += count
         else:
             self._wake.clear()
             await self._wake.wait()
@@ -136,6 +144,7 @@ class HistoryFeed:
                 await self._clock.sleep(INTERVAL_S)
 
     def _lose(self, facts: Sequence[Kept]) -> None:
+        self._lost_count += len(facts)
         for fact in facts:
             first, last = _slots_of(fact)
             lost = (first, last) if self._lost is None else self._lost
@@ -145,13 +154,20 @@ class HistoryFeed:
 
     def _refuse(self, facts: Sequence[Kept]) -> None:
         """Remember facts that no file can hold; the database could not store them either."""
+        self.settled += len(facts)
         self._unstorable += [_slots_of(fact)[0] for fact in facts if not isinstance(fact, GapDeclared)]
 
     async def _resume(self, batch: Sequence[Kept]) -> None:
-        """Before the first write, declare the slots since the last write of an earlier process as a gap."""
+        """Before the first write, declare the slots since the last write of an earlier process as a gap.
+
+        Where the sources continue those of an earlier process, they declare the slots after `resumed_at` themselves.
+        """
         if self._resumed:
             return
         first = max(_slots_of(fact)[1] for fact in batch)  # the highest, as backfilled facts have old slots
+        resumed_at = self.resumed_at()
+        if resumed_at is not None:
+            first = min(first, resumed_at)
         extent = await self._until_answered(self._history.extent)
         if extent.last is not None and first > extent.last:
             await self._until_written([_gap(extent.last, first, "not_running")])

@@ -226,9 +226,12 @@ class _Reading:
         try:
             self._pools.learn_event(event, meaning)
             if meaning.trade is None or (len(events) > 1 and is_repeated(event, meaning.repeats, events)):
-                return self._token(seen, meaning)
-            swap = meaning.trade(event.data, self._scene(event))
-            return self._token(seen, meaning) if swap is None else self._swap(seen, meaning, swap, extent)
+                return self._token(seen, meaning, self._scene(event))
+            scene = self._scene(event)
+            swap = meaning.trade(event.data, scene)
+            if swap is None:
+                return self._token(seen, meaning, scene)
+            return self._swap(seen, meaning, scene, swap, extent)
         except UNREADABLE as error:
             self.found.unread.append(Unread.of(event.program, event.name, error))
             return extent
@@ -239,11 +242,11 @@ class _Reading:
         emitter = self.instructions.get(event.path)
         return Scene({} if emitter is None else emitter.accounts, self.mints)
 
-    def _swap(self, seen: EventSeen, meaning: EventFacts, swap: Swap, extent: Extent) -> Extent:
+    def _swap(self, seen: EventSeen, meaning: EventFacts, scene: Scene, swap: Swap, extent: Extent) -> Extent:
         """Add the trade. Nothing is added until everything that may fail has succeeded."""
         event, whole, found = seen.event, self.whole, self.found
         user, authority = (swap.user, None) if whole is None else on_behalf(swap.user, event.path, whole)
-        trade = trade_of(swap, self._scene(event), self._pools, user, authority)
+        trade = trade_of(swap, scene, self._pools, user, authority)
         if trade is None:
             if whole is not None:
                 found.unread.append(Unread(event.program, event.name, INCOMPLETE, "fields are missing"))
@@ -261,11 +264,11 @@ class _Reading:
             found.facts.append(seen)
         return "trade" if trade.mint is None else "all"
 
-    def _token(self, seen: EventSeen, meaning: EventFacts) -> Extent:
+    def _token(self, seen: EventSeen, meaning: EventFacts, scene: Scene) -> Extent:
         """Add the token that the event creates, if it creates one and all its fields are known."""
         created = None
         if meaning.token is not None:
-            mint, name, symbol, creator = meaning.token(seen.event.data, self._scene(seen.event))
+            mint, name, symbol, creator = meaning.token(seen.event.data, scene)
             if mint is not None and name is not None and symbol is not None and creator is not None:
                 created = TokenCreated(seen, mint, name, symbol, creator)
         self._mints.learn_event(seen.event, meaning, None if created is None else created.mint)

@@ -68,7 +68,7 @@ class ShownQuote(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ShownRefusal(msgspec.Struct, frozen=True, rename="camel"):
-    """Reason why there is no quote, as printed."""
+    """The reason why there is no quote, as printed."""
 
     venue: str
     input_mint: str
@@ -127,7 +127,7 @@ def quote(
 ) -> PoolQuote:
     """Return the best quote among the venue's pools in `accounts`.
 
-    Raises NoQuoteError of the first pool if no pool gives a quote, BadInputError if no pool trades this mint.
+    Raises the NoQuoteError of the first pool if no pool gives a quote, and BadInputError if no pool trades this mint.
     """
     pools = pools_of(venue, mint, accounts)
     if not pools:

@@ -7,6 +7,7 @@ import msgspec
 
 from headrace.model.events import DecodedEvent, EventBody, NamedInstruction
 from headrace.model.trades import Trade
+from headrace.model.transfers import TokenTransfer
 from headrace.model.updates import (
     AccountUpdate,
     Commitment,
@@ -105,6 +106,14 @@ class TransactionSeen(msgspec.Struct, frozen=True, gc=False):
     truncated: bool
 
 
+class Transferred(msgspec.Struct, frozen=True, gc=False):
+    """A transfer of tokens, found in the instructions of a whole transaction. Only if transfers are switched on."""
+
+    event_id: str
+    origin: Origin
+    transfer: TokenTransfer
+
+
 class AccountChanged(msgspec.Struct, frozen=True, gc=False):
     """New content of an account. `body` is the body of its message.
 
@@ -152,7 +161,9 @@ class Restarted(msgspec.Struct, frozen=True, gc=False):
     """A recording starts again. Forget all earlier facts: the same facts follow again, with the same ids."""
 
 
-Fact: TypeAlias = EventSeen | Traded | TokenCreated | TransactionSeen | AccountChanged | SlotChanged | GapDeclared
+Fact: TypeAlias = (
+    EventSeen | Traded | TokenCreated | TransactionSeen | Transferred | AccountChanged | SlotChanged | GapDeclared
+)
 
 
 class Confirmed(msgspec.Struct, frozen=True):

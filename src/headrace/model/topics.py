@@ -16,6 +16,7 @@ KEYED: Final = {
     "trades": "program or mint",
     "events": "program",
     "tx": "program, mint or wallet",
+    "transfers": "mint or wallet",
     "accounts": "program",
     "account": "pubkey",
     "token": "mint",
@@ -32,7 +33,7 @@ APPLICATION: Final = frozenset({"token_updates", "market-data", "token", "app"})
 """Kinds of topics on which an application may publish. All other topics have only messages made from the chain."""
 
 USER_PREFIX: Final = "user:"
-"""Prefix of the topics of one user. Such a topic is delivered on its user's connections; nobody subscribes to it."""
+"""Prefix of the topics of one user. Such a topic is delivered on its user's connections, without a subscription."""
 
 _LENGTH_MAX: Final = 64
 _PROGRAM_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")

@@ -15,7 +15,10 @@ None is success; an error is, for example, `"AccountNotFound"` or `{"Instruction
 """
 
 UNNAMED: Final = ""
-"""Program of an executed instruction that no answer names. A simulation's answer names only the inner instructions."""
+"""Used in place of the program of an executed instruction, if no answer names it.
+
+A simulation's answer names only the programs of inner instructions.
+"""
 
 
 _UPDATE_BYTES: Final = 400

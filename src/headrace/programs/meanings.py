@@ -29,7 +29,7 @@ class Pair(msgspec.Struct, frozen=True, gc=False):
     second: str
 
 
-class Scene(NamedTuple):
+class Scene(msgspec.Struct, frozen=True, gc=False):
     """Parts that a whole transaction adds to an event. Empty if only log lines came.
 
     `accounts` are those of the instruction that emitted the event, in its order: name in the IDL → key, and after the

@@ -13,6 +13,7 @@ from headrace.model.fills import audit
 from headrace.model.orders import (
     TERMINAL,
     EventKind,
+    Leg,
     Order,
     OrderEvent,
     OrderRequest,
@@ -188,7 +189,12 @@ def heartbeat_frame(order_id: str, last_seq: int) -> bytes:
 
 
 def offer_view(
-    request: OrderRequest, quote: Quote, min_out: int, quotes: Sequence[Quote], left_out: dict[str, str]
+    request: OrderRequest,
+    quote: Quote,
+    min_out: int,
+    quotes: Sequence[Quote],
+    left_out: dict[str, str],
+    max_in: int | None = None,
 ) -> dict[str, Any]:
     """Return the answer to a request for a quote: the best quote in detail, and all quotes in short."""
     return {
@@ -197,17 +203,28 @@ def offer_view(
         "amountIn": str(quote.amount_in),
         "amountOut": str(quote.amount_out),
         "minOut": str(min_out),
-        "swapMode": "ExactIn",
+        "maxIn": None if max_in is None else str(max_in),
+        "swapMode": "ExactIn" if max_in is None else "ExactOut",
         "slippageBps": request.slippage_bps,
         "venue": quote.venue,
         "feeBps": quote.fee_bps,
         "fees": [{"to": fee.to, "mint": fee.mint, "amount": str(fee.amount)} for fee in quote.fees],
         "impact": None if quote.impact is None else str(quote.impact),
         "price": price(request, quote.amount_in, quote.amount_out),
-        "route": [{"pool": leg.pool, "inputMint": leg.mint_in, "outputMint": leg.mint_out} for leg in quote.route],
+        "route": [_leg(leg) for leg in quote.route],
         "slot": quote.slot,
         "quotes": [_quote(request, each) for each in quotes],
         "leftOut": left_out,
+    }
+
+
+def _leg(leg: Leg) -> dict[str, str | None]:
+    return {
+        "pool": leg.pool,
+        "inputMint": leg.mint_in,
+        "outputMint": leg.mint_out,
+        "amountIn": _text(leg.amount_in),
+        "amountOut": _text(leg.amount_out),
     }
 
 

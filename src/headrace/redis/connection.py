@@ -1,4 +1,4 @@
-"""Commands and scripts on one server: connections, tries, and answers as errors of Headrace's tree."""
+"""Commands and scripts on one server: connections, retries, and errors of the driver as errors of Headrace."""
 
 import asyncio
 import hashlib
@@ -15,8 +15,10 @@ _PACKAGES: Final = ("redis", "hiredis")
 _BACKOFF_S: Final = (0.02, 0.5)
 """First and longest pause between two tries of a request."""
 
+_CLOSE_S: Final = 2.0
+
 _REFUSALS: Final = ("AuthenticationError", "NoPermissionError")
-"""Errors of the driver that only another configuration changes."""
+"""Names of driver errors that only another configuration can end."""
 
 
 class Script:
@@ -28,10 +30,11 @@ class Script:
 
 
 class Redis:
-    """One server, by a pool of connections that are opened as they are needed.
+    """One server, through a pool of connections that are opened as needed.
 
     Every request is tried `retries` times more, with a pause, if its connection breaks. A request may therefore arrive
-    twice: use only commands and scripts that may. Answers are as the server sends them: bytes, int, None, lists.
+    twice, so use only commands and scripts that have the same effect then. Answers are as the server sends them: bytes,
+    int, None, lists.
     """
 
     def __init__(self, client: Any) -> None:
@@ -41,7 +44,7 @@ class Redis:
 
     @classmethod
     def of(cls, url: str | None, *, timeout_s: float, retries: int) -> Self:
-        """Return the server at `url` (None: DEFAULT_URL). Nothing is connected yet.
+        """Return the server at `url` (None: DEFAULT_URL). Does not connect yet.
 
         Raises ConfigError if the packages of the extra `redis` are missing.
         """
@@ -54,13 +57,13 @@ class Redis:
             socket_connect_timeout=timeout_s,
             retry=retry(backoff(base=_BACKOFF_S[0], cap=_BACKOFF_S[1]), retries),
             client_name="headrace",
-            driver_info=None,  # else every connection reads the metadata of the package from the disk
+            driver_info=None,  # otherwise every connection reads the metadata of the package from the disk
         )
         client.response_callbacks.clear()
         return cls(client)
 
     async def command(self, *words: str | bytes | int | float) -> Any:
-        """Send one command and return its answer. Raises TransientError for an error, and for no answer."""
+        """Send one command and return its answer. Raises TransientError for an error, or if no answer comes."""
         return await self._answer(self._client.execute_command(*words))
 
     async def run(self, script: Script, keys: Sequence[str], *words: str | bytes | int) -> Any:
@@ -73,9 +76,9 @@ class Redis:
     async def run_all(
         self, script: Script, keys: Sequence[str], calls: Sequence[Sequence[str | bytes | int]]
     ) -> Sequence[Any]:
-        """Run a script once for each of `calls`, in order and in one go; an answer may be a TransientError.
+        """Run a script once for each of `calls`, in order and in one request. An answer may be a TransientError.
 
-        Raises TransientError if the answers did not arrive: then any number of the first calls may have been run.
+        Raises TransientError if the answers did not arrive. Any number of the first calls may then have been run.
         """
         answers = await self._pipeline(script, keys, calls)
         if any(isinstance(answer, self._unknown_script) for answer in answers):
@@ -110,8 +113,12 @@ class Redis:
         return {name: value for name, _, value in named}
 
     async def close(self) -> None:
-        """Close all connections."""
-        await self._client.aclose(close_connection_pool=True)
+        """Close all connections, without waiting long for the other end."""
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await self._client.aclose(close_connection_pool=True)
+        except (TimeoutError, OSError):
+            pass
 
     async def _pipeline(
         self, script: Script, keys: Sequence[str], calls: Sequence[Sequence[str | bytes | int]]

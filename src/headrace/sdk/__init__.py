@@ -2,6 +2,7 @@
 
 from headrace.model.events import Position
 from headrace.sdk.client import Client
+from headrace.sdk.past import Past
 from headrace.sdk.subscription import Subscription
 from headrace.sdk.values import (
     Chain,
@@ -31,6 +32,7 @@ __all__ = [
     "OrderAnswer",
     "OrderRefused",
     "Page",
+    "Past",
     "Position",
     "Promote",
     "Refused",

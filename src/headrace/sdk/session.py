@@ -355,7 +355,7 @@ class Session:
         return [Answered(call)]
 
     def _renew(self) -> list[Notice]:
-        """Request a new token, unless one was already requested: a server that checks one token refuses another."""
+        """Request a new token, unless one was already requested. A server refuses a token while it checks another."""
         if self._renewing:
             return []
         self._renewing = True

@@ -40,6 +40,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.probes import Probes
 from headrace.runtime.supervise import Supervisor
 from headrace.runtime.watch import watch
+from headrace.service.checkpoints import CheckpointKeeper, enter_checkpoints
 from headrace.service.history import END_S, HistoryHalf, enter_history
 from headrace.service.orders import OrderHalf, enter_inbox, enter_orders, files
 from headrace.service.settings import REGISTERS, ProgramSettings, Registers
@@ -65,11 +66,11 @@ DRAIN_S: Final = 10.0
 FLOW_S: Final = 3.0
 """Maximum time in seconds, at the end, for publishing what the source has delivered.
 
-It is too short only in a flood.
+It is too short only if very many updates wait.
 """
 
 ASKED_ONLY: Final = "health"
-"""A topic without messages. The health check only needs to know whether bus and cache answer."""
+"""A topic without messages, for the health check, which only needs to know whether bus and cache answer."""
 
 PARTS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -88,6 +89,7 @@ PARTS: Final[Mapping[str, str]] = MappingProxyType(
         "health": "tasks",
         "history": "history",
         "cluster": "tasks",
+        "checkpoints": "checkpoints",
     }
 )
 """Owner of tasks → the part that is reported as not ready if they fail. Every owner must be listed."""
@@ -145,6 +147,7 @@ class Service:
             self.clock,
             self.metrics,
             core=core,
+            transfers=config.section(Features).transfers,
             audience=self._audience,
             market=open_market(config, self.metrics),
             ask_pool=None if play or not config.section(PoolSettings).lookup else self._ask_pool,
@@ -164,6 +167,7 @@ class Service:
         self._asked_at = 0
         self._intake: Outlet | None = None
         self._history: HistoryHalf | None = None
+        self._keeper: CheckpointKeeper | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set.
@@ -185,6 +189,13 @@ class Service:
             if self.config.section(Features).history and "ingest" in self.lanes.candidates:
                 parts = (self.config, context, self._registers, self.lanes.writers["ingest"], self._audience)
                 history = self._history = await enter_history(stack, *parts, keep=not self._play)
+            if "ingest" in self.lanes.candidates and not self._play and not self.lanes.bus.shared:
+                read = self._read_reached
+                self._keeper = await enter_checkpoints(
+                    stack, config=self.config, context=context, registers=self._registers, probes=self.probes, read=read
+                )
+            if self._keeper is not None and history is not None:
+                self._keeper.follow(history.feed)
             stack.push_async_callback(self._close_gateway)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
@@ -215,6 +226,8 @@ class Service:
                 await self.members.leave()
             if end_history is not None:
                 await asyncio.wait([end_history()], timeout=END_S)
+            if self._keeper is not None:
+                await self._keeper.finish()
             if self.gateway is not None:
                 await self.gateway.stop(DRAIN_S)
             tasks.cancel()
@@ -261,14 +274,20 @@ class Service:
             self.pipeline.known = await events_of_late(self.bus, self.clock)
             if self._history is not None:
                 self._history.feed.resume()
+        elif self._keeper is not None:
+            await self._keeper.restore(self.stream)
         flow = tasks.start("ingest", "pipeline", partial(self.pipeline.run, self._outlet, writer))
         self._intake, recording = self._tap(tasks)
         intake = self._intake
         lookup = self._look_up_pools(tasks, intake)
         switch = tasks.start("source", "switch", partial(self.stream.follow, tasks, context, intake))
+        watching = [switch, *lookup]
+        if self._keeper is not None:
+            keep = partial(self._keeper.run, self.stream, intake)
+            watching.append(tasks.start("checkpoints", "save", keep, restart=Backoff(0.2, 5.0)))
 
         async def end() -> None:
-            for task in (switch, *lookup):
+            for task in watching:
                 task.cancel()
             await self.stream.end()
             intake.close()
@@ -280,14 +299,18 @@ class Service:
 
     def _checkpoint(self) -> bytes:
         """Return how far updates are published, for the server that publishes them after this one."""
-        outlets = {self._outlet, self._outlet if self._intake is None else self._intake}
-        pipeline, waiting = self.pipeline, sum(len(each) for each in outlets)
-        if pipeline.published >= self._asked_at:  # everything that the sources had delivered by then is published
+        return msgspec.json.encode(self._read_reached())
+
+    def _read_reached(self) -> Mapping[str, Mapping[str, int]]:
+        """Return source → feed → the slot up to which everything is published."""
+        published = self.pipeline.published
+        received = (self._outlet if self._intake is None else self._intake).received
+        if published >= self._asked_at:  # everything that the sources had delivered by then is published
             self._reached = self._asked
-            self._asked, self._asked_at = self._covered(), pipeline.taken + waiting
-        if pipeline.published == pipeline.taken and not waiting:
+            self._asked, self._asked_at = self._covered(), received
+        if published == received:
             self._reached = self._covered()
-        return msgspec.json.encode(self._reached)
+        return self._reached
 
     def _covered(self) -> Mapping[str, Mapping[str, int]]:
         """Return source → feed → the slot up to which everything is delivered or declared, and confirmed.

@@ -24,6 +24,7 @@ from headrace.orders.store import STORES, Store
 from headrace.redis import RedisSettings
 from headrace.solana.rpc import RpcSettings
 from headrace.sources import SOURCES, Source, SourceSettings
+from headrace.sources.checkpoints import CHECKPOINTS, Checkpoints, CheckpointSettings
 from headrace.sources.pools import PoolSettings
 from headrace.sources.recording import RecorderSettings
 from headrace.sources.settings import NodeSourceSettings
@@ -56,6 +57,7 @@ class Registers(NamedTuple):
     inboxes: Register[Inbox] = INBOXES
     histories: Register[History] = HISTORIES
     clusters: Register[Cluster] = CLUSTERS
+    checkpoints: Register[Checkpoints] = CHECKPOINTS
 
     def sections(self) -> dict[str, type[msgspec.Struct]]:
         """Return all sections of the settings, those of the adapters last."""
@@ -76,6 +78,7 @@ class Registers(NamedTuple):
             "cache": CacheSettings,
             "inbox": InboxSettings,
             "history": HistorySettings,
+            "checkpoints": CheckpointSettings,
             "market": MarketSettings,
             "recorder": RecorderSettings,
             "orders": ExecutionSettings,
@@ -129,6 +132,16 @@ class Registers(NamedTuple):
                 adapter = register.adapter(name, key=key, origin=str(config.origins[key]))
                 if (check_packages := getattr(adapter, "check_packages", None)) is not None:
                     check_packages()
+        self._check_chain(config)
+
+    def _check_chain(self, config: Config) -> None:
+        """Raise ConfigError if the chain can't execute the swaps of a venue of orders."""
+        orders = config.section(ExecutionSettings)
+        for name in orders.venues:
+            chains = getattr(self.venues.adapter(name), "CHAINS", None)
+            if orders.enabled and chains is not None and orders.chain not in chains:
+                expected = f"{' or '.join(chains)}, for orders on {name}; QUOTE_VENUES is for quotes alone"
+                raise ConfigError("ORDER_CHAIN", orders.chain, expected)
 
     def _all(self) -> Iterator[Register[Any]]:
         yield from (self.buses, self.clusters, self.caches, self.chains, self.venues)

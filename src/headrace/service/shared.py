@@ -1,5 +1,6 @@
-"""The lanes of a server. It has all lanes on its own bus, and on a shared bus those whose leases it has."""
+"""The lanes of a server: on its own bus all of them, and on a shared bus those whose leases it has."""
 
+import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -50,6 +51,7 @@ class Lanes:
         self._settings, self._clock = settings, clock
         self._shared: Mapping[Lane, LaneWriter] = {}
         self._leases: list[Candidate] = []
+        self._tasks: list[asyncio.Task[object]] = []
 
     @classmethod
     async def open(cls, bus: Bus, cluster: Cluster, config: Config, clock: Clock, *, stream: bool) -> "Lanes":
@@ -83,13 +85,21 @@ class Lanes:
             writer, started = self._shared[lane], begin.get(lane, _begin_nothing)
 
             def begun(own: Writer, note: bytes, writer: LaneWriter = writer, started: Begin = started) -> None:
-                tasks.start("cluster", f"serve {writer.lane}", writer.serve, restart=Backoff(0.1, 2.0))
+                serving = tasks.start("cluster", f"serve {writer.lane}", writer.serve, restart=Backoff(0.1, 2.0))
+                self._tasks.append(serving)
                 started(own, note)
 
-            tasks.start("cluster", f"lead {lane}", partial(lead, lease, writer, self.bus, self._clock, begun))
+            work = partial(lead, lease, writer, self.bus, self._clock, begun)
+            self._tasks.append(tasks.start("cluster", f"lead {lane}", work))
 
     async def release(self) -> None:
         """Release all lanes at once, so that other servers can take them."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for writer in self._shared.values():
+            writer.own = None
         for lease in self._leases:
             await lease.release()
 
@@ -127,7 +137,7 @@ def server_id_of(config: Config, *, shared: bool) -> tuple[str, Callable[[], Non
     return made_server_id(given, Path(config.section(ClusterSettings).id_file))
 
 
-async def events_of_late(bus: Bus, clock: Clock) -> frozenset[str]:
+async def events_of_late(bus: Bus, clock: Clock) -> set[str]:
     """Return the ids of the events that other servers recently published, except on topics of applications."""
     since_s, found = clock.monotonic() - KNOWN_S, set[str]()
     for topic in bus.topics():
@@ -138,7 +148,7 @@ async def events_of_late(bus: Bus, clock: Clock) -> frozenset[str]:
             if message.kind == "event" and (event_id := event_id_of(message.body)):
                 found.add(event_id)
         await clock.sleep(0)
-    return frozenset(found)
+    return found
 
 
 def watch(members: Members, probes: Probes) -> None:

@@ -42,8 +42,9 @@ def chosen(config: Config, registers: Registers = REGISTERS) -> list[Choice]:
 
 
 class Stream:
-    """Runs all chosen sources while `[features] stream` is on. Each time, they are opened again.
+    """Runs all chosen sources while `[features] stream` is on.
 
+    Each time the stream is switched on, they are opened again.
     Everything that happens on the chain while the stream is off is a gap like any other: the next source of a choice
     learns which slots the last one covered. All sources put their updates on one outlet.
     """
@@ -75,18 +76,18 @@ class Stream:
 
     @property
     def commitment(self) -> Commitment:
-        """The least commitment of the sources."""
+        """The lowest commitment of the sources."""
         chosen = {source.settings.commitment for source in self._sources if source.settings is not None}
         levels: tuple[Commitment, ...] = ("processed", "confirmed", "finalized")
         return next((level for level in levels if level in chosen), "processed")
 
     def follow_accounts(self, keys: Collection[str]) -> None:
-        """Subscribe to these accounts at all sources, beside the subscriptions of the settings."""
+        """Subscribe to these accounts at all sources, in addition to the subscriptions of the settings."""
         for source in self._sources:
             source.follow_accounts(keys)
 
     def covers(self, key: str) -> list[Cover]:
-        """Return what each live connection covers of a followed account."""
+        """Return the slots that each live connection covers of a followed account."""
         return [cover for source in self._sources for cover in source.covers(key)]
 
     @property
@@ -98,6 +99,12 @@ class Stream:
         """Continue where the sources of another process stopped. `covered` is that process's record."""
         for source in self._sources:
             source.resumed = covered
+
+    @property
+    def resumed_at(self) -> int | None:
+        """The lowest slot from which the sources continue those of another process; None if a source does not."""
+        slots = [source.resumed_at for source in self._sources]
+        return None if None in slots else min(filter(None, slots), default=None)
 
     async def end(self) -> None:
         """End the running sources. Return once all have ended."""
@@ -130,6 +137,8 @@ class _Switched:
         """Feed → the slot up to which earlier sources delivered or declared everything."""
         self.resumed: Mapping[str, Mapping[str, int]] = {}
         """Source → feed → the slot up to which another process covered it."""
+        self.resumed_at: int | None = None
+        """The lowest slot from which the source continues that of another process."""
         self._name = ""
         self._source: Source | None = None
         self._running: asyncio.Task[object] | None = None
@@ -168,13 +177,13 @@ class _Switched:
         return None if self.choice.settings is None else self._config.section(self.choice.settings)
 
     def follow_accounts(self, keys: Collection[str]) -> None:
-        """Subscribe to these accounts beside the settings' subscriptions, now and whenever the source is opened."""
+        """Subscribe to these accounts too, now and whenever the source is opened."""
         self._accounts = tuple(f"account:{key}" for key in keys)
         if (settings := self.settings) is not None:
             self.subscribe(settings, settings)
 
     def covers(self, key: str) -> list[Cover]:
-        """Return what each connection of the running source covers of an account."""
+        """Return the slots that each connection of the running source covers of an account."""
         stream = self._source.stream if isinstance(self._source, EndpointSource) else None
         if stream is None:
             return []
@@ -186,7 +195,8 @@ class _Switched:
         health = context.health
         self._source = source = await self.choice.open(context)
         self._name, name = source.name, f"source:{source.name}"
-        self._covered = self._covered or self.resumed.get(source.name, NOTHING_COVERED)
+        if not self._covered and (resumed := self.resumed.get(source.name)):
+            self._covered, self.resumed_at = resumed, min(resumed.values())
         if self._accounts and (settings := self.settings) is not None:
             self.subscribe(settings, settings)
         if name not in health.components():

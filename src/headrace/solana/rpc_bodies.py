@@ -10,7 +10,7 @@ from headrace.model.errors import BadInputError
 
 ACCEPT_ENCODING: Final = "gzip"
 CONTAINERS_MAX: Final = 65_536
-"""Maximum number of arrays and objects of one answer.
+"""Maximum number of arrays and objects in one answer.
 
 1,000 signatures with their errors have 6,000; a transaction has at most 2,000. Two megabytes can contain 700,000 empty
 lists, whose decoding would block the event loop for 400 ms.

@@ -42,6 +42,9 @@ ROUNDS_MAX: Final = 6
 ABSENT_S: Final = 30.0
 """Seconds for which a pool that does not exist is not asked for again, unless a trade names it."""
 ABSENT_MAX: Final = 10_000
+LOOKED_AT_MAX: Final = 20_000
+FORK_SLOTS_MAX: Final = 512
+"""Most slots by which a fork lies below the newest slot."""
 BYTES_MAX: Final = 64 * 1024 * 1024
 """Maximum number of bytes of all versions of accounts; beyond it all are forgotten."""
 SILENT_S: Final = 2.0
@@ -72,6 +75,7 @@ class FollowedPools:
         self._used: OrderedDict[str, tuple[float, frozenset[str]]] = OrderedDict()  # pool → last use, accounts
         self._followed: frozenset[str] = frozenset()
         self._absent: OrderedDict[str, float] = OrderedDict()
+        self._looked_at: OrderedDict[str, None] = OrderedDict()  # pools whose account was read for its mints
         self._locks: WeakValueDictionary[frozenset[str], asyncio.Lock] = WeakValueDictionary()
         calls = context.metrics.counter("quote_account_calls", "getMultipleAccounts calls for quotes", ("outcome",))
         self._calls = {outcome: calls.labels(outcome) for outcome in ("answered", "failed")}
@@ -114,7 +118,9 @@ class FollowedPools:
                 self._head.clear()
 
     def _move(self, commitment: str, slot: int) -> None:
-        self._head[commitment] = max(slot, self._head.get(commitment, 0))
+        head = self._head.get(commitment, 0)
+        if slot > head or slot < head - FORK_SLOTS_MAX:  # far below: the head was wrong, and is taken back
+            self._head[commitment] = slot
         if self._feed is not None and commitment == self._feed.commitment:
             self._heard_at = self._clock.monotonic()
 
@@ -124,7 +130,10 @@ class FollowedPools:
         if update.pubkey in self._followed:
             content = self._decoded(update.owner, update.data)
             self._states.changed(update.pubkey, update.slot, content, certain=fact.origin.certain)
-        elif curve is not None and fact.name == curve.account:
+        elif curve is not None and fact.name == curve.account and update.pubkey not in self._looked_at:
+            self._looked_at[update.pubkey] = None
+            if len(self._looked_at) > LOOKED_AT_MAX:
+                self._looked_at.popitem(last=False)
             self._learn_account(update.pubkey, self._decoded(update.owner, update.data))
 
     def _learn_account(self, key: str, content: Account) -> None:

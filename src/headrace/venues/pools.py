@@ -13,7 +13,7 @@ from headrace.model.transactions import Instruction
 from headrace.programs.quoting import NoQuoteError, PoolQuote
 from headrace.solana.bank import shared_bank
 from headrace.venues.followed import FollowedPools
-from headrace.venues.router import THROUGH, Candidate, Route, routes_of
+from headrace.venues.router import THROUGH, Candidate, Route, cheapest_route, routes_of
 from headrace.venues.settings import PoolVenueSettings
 from headrace.venues.supply import BankPools, PoolState, PoolSupply
 from headrace.venues.swapping import fits, instructions_of
@@ -31,6 +31,7 @@ class PoolVenue:
     Settings: ClassVar = PoolVenueSettings
     SECTION: ClassVar = "quotes"
     name: ClassVar[str] = "pools"
+    CHAINS: ClassVar = ("local",)
 
     @classmethod
     async def open(cls, settings: PoolVenueSettings, context: Context) -> Self:
@@ -46,8 +47,7 @@ class PoolVenue:
     async def quote(self, request: OrderRequest) -> Quote:
         """Return the best offer. Raises TransientError if no route gives a quote for the whole amount."""
         mint_in, mint_out = request.token_in.mint, request.token_out.mint
-        pools = {pool.key: pool for pool in await self._supply.pools(mint_in, mint_out, THROUGH)}
-        candidates = [Candidate(pool.mints, market) for pool in pools.values() if (market := pool.market()) is not None]
+        pools, candidates = await self._pools(mint_in, mint_out)
         try:
             routes = routes_of(candidates, mint_in, mint_out, request.amount)[:ROUTES_MAX]
         except NoQuoteError as error:
@@ -56,6 +56,21 @@ class PoolVenue:
         if route is None:
             raise TransientError("no route fits into one transaction")
         return self._offer(route, pools)
+
+    async def quote_exact_out(self, request: OrderRequest) -> Quote:
+        """Return the offer with the lowest input, over one or two pools."""
+        mint_in, mint_out = request.token_in.mint, request.token_out.mint
+        pools, candidates = await self._pools(mint_in, mint_out)
+        try:
+            return self._offer(cheapest_route(candidates, mint_in, mint_out, request.amount), pools)
+        except NoQuoteError as error:
+            raise TransientError("no pool gives a quote") from error
+
+    async def _pools(self, mint_in: str, mint_out: str) -> tuple[dict[str, PoolState], list[Candidate]]:
+        """Return the pools by key, and those that can be quoted."""
+        pools = {pool.key: pool for pool in await self._supply.pools(mint_in, mint_out, THROUGH)}
+        read = [(pool.mints, pool.market()) for pool in pools.values()]
+        return pools, [Candidate(mints, market) for mints, market in read if market is not None]
 
     def _offer(self, route: Route, pools: dict[str, PoolState]) -> Quote:
         quotes = [quote for path in route.paths for quote in path]

@@ -23,7 +23,7 @@ from headrace.runtime.supervise import Supervisor
 
 RETRY_AFTER_S: Final = 1.0
 NOT_YET_MAX_S: Final = 3600.0
-"""Maximum wait in seconds that a client is asked for until its token becomes valid.
+"""Maximum number of seconds that a client is asked to wait until its token becomes valid.
 
 By then it may have another token.
 """

@@ -24,7 +24,7 @@ _OPTIONS: Final[Any] = {
 
 
 class NotYetValid(BadInputError):  # noqa: N818  (passes with time)
-    """Valid token whose time begins `wait_s` from now, because its issuer's clock is ahead of the service's."""
+    """A valid token, but only from `wait_s` from now on, because its issuer's clock is ahead of the service's."""
 
     def __init__(self, wait_s: float) -> None:
         self.wait_s = wait_s

@@ -49,7 +49,7 @@ class Stalling:
     _unsent: int
 
     def still_full(self) -> None:
-        """Drop the connection unless it accepted some of the unsent bytes. A slow client is not a dead one."""
+        """Drop the connection unless it accepted some of the unsent bytes, because a slow client is not a dead one."""
         if self.transport.get_write_buffer_size() < self._unsent:
             self._watch_unsent()
         else:

@@ -103,7 +103,7 @@ class CrossOrigin:
 
 
 PROBES: Final = frozenset({"/health/live", "/health/ready"})
-"""Paths that are never refused: a busy server is not a dead one."""
+"""Paths that are never refused, so that a busy server is not taken for a dead one."""
 
 _COUNTED: Final = "counted_for"
 

@@ -218,12 +218,14 @@ class LegView(_Shape):
     pool: str
     input_mint: str
     output_mint: str
+    amount_in: str | None
+    amount_out: str | None
 
 
 class OfferView(_Shape):
     """The best offer, and all offers in short.
 
-    Amounts are base units as text; `impact` is in base units of `outputMint`.
+    Amounts are base units as text; `impact` is in base units of `outputMint`. `maxIn` is null with `ExactIn`.
     """
 
     input_mint: str
@@ -231,7 +233,8 @@ class OfferView(_Shape):
     amount_in: str
     amount_out: str
     min_out: str
-    swap_mode: Literal["ExactIn"]
+    max_in: str | None
+    swap_mode: Literal["ExactIn", "ExactOut"]
     slippage_bps: int
     venue: str
     fee_bps: int

@@ -134,13 +134,18 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
             ),
         ],
         amount: Annotated[
-            str, QueryParameter(min_length=1, max_length=_TEXT_MAX, description="Base units of what is given")
+            str,
+            QueryParameter(
+                min_length=1,
+                max_length=_TEXT_MAX,
+                description="Base units of what is given; with `ExactOut`, of what is wanted",
+            ),
         ],
         slippage_bps: Annotated[
             int | None, QueryParameter(ge=0, le=10_000, name="slippageBps", description="By default as for an order")
         ] = None,
         swap_mode: Annotated[
-            str, QueryParameter(max_length=_TEXT_MAX, name="swapMode", description="Only `ExactIn`")
+            str, QueryParameter(max_length=_TEXT_MAX, name="swapMode", description="`ExactIn` or `ExactOut`")
         ] = "ExactIn",
     ) -> Response[bytes]:
         """Get the best offer of all venues for an amount, as an order would take it. Nothing is ordered."""

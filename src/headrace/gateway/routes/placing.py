@@ -32,7 +32,7 @@ class Placing:
             await self._app(scope, receive, send)
             return
         message = await receive()
-        if message["type"] == "http.request":  # has the whole body; otherwise the client has gone
+        if message["type"] == "http.request":  # with the whole body; any other message: the client has gone
             await _send(await self._answer(scope, message["body"]), send)
 
     async def _answer(self, scope: Scope, body: bytes) -> Answer:

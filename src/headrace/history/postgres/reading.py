@@ -6,9 +6,9 @@ from typing import Any, Final
 import asyncpg
 
 from headrace.database.postgres_group_commit import Db
-from headrace.history.candles import MINUTE_S, Candle, folded, is_counted
-from headrace.history.columns import candle_of, times_of, token_of, trade_of
-from headrace.history.encoding import STATUSES, key_bytes, unwrapped
+from headrace.history.candles import MINUTE_S, Candle, folded
+from headrace.history.columns import candle_of, candles_of, times_of, token_of, trade_of
+from headrace.history.encoding import STATUSES, key_bytes
 from headrace.history.rows import (
     ROW_MAX,
     CandleQuery,
@@ -101,7 +101,7 @@ class Reading:
         cut_s = cut_s // interval_s * interval_s if interval_s >= MINUTE_S else cut_s  # whole intervals only
         if interval_s < MINUTE_S:
             first_s = min((rows[0].time_s for rows in read if rows), default=cut_s)
-            read = [await self._fly(*source, max(begin_s, first_s), cut_s) for source in sources]
+            read = [await self._fly(*source, max(begin_s, first_s), cut_s, interval_s) for source in sources]
         found = [each for each in folded([row for rows in read for row in rows], interval_s) if each.time_s < cut_s]
         items = found[: query.limit]
         for candle in items:
@@ -205,8 +205,8 @@ class Reading:
         )
         return [candle_of(tuple(row)) for row in rows]
 
-    async def _fly(self, number: int, mint: int, quote: int, begin_s: int, end_s: int) -> list[Candle]:
-        """Return a candle for each trade between the times."""
+    async def _fly(self, number: int, mint: int, quote: int, begin_s: int, end_s: int, interval_s: int) -> list[Candle]:
+        """Return the candles of the trades between the times."""
         first, last = await self._rows_of_times(number, begin_s, end_s)
         rows = await self._fetch(
             f"select id, time, base, quote from history_trades_{number} where mint = $1 and id between $2 and $3"
@@ -218,13 +218,7 @@ class Reading:
             begin_s,
             end_s,
         )
-        found: list[Candle] = []
-        for row, time_s, base, amount in rows:
-            if is_counted(unwrapped(base), unwrapped(amount)):
-                candle = Candle(time_s)
-                candle.add(row, unwrapped(base), unwrapped(amount))
-                found.append(candle)
-        return found
+        return candles_of(rows, interval_s)
 
     async def _rows_of_times(self, number: int, from_s: int | None, to_s: int | None) -> tuple[int, int]:
         """Return the first and last row number that trades from `from_s` to `to_s` can have."""

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from headrace.history.candles import MINUTE_S, Candle, folded, is_counted
-from headrace.history.columns import candle_of, times_of, token_of, trade_of
+from headrace.history.candles import MINUTE_S, Candle, folded
+from headrace.history.columns import candle_of, candles_of, times_of, token_of, trade_of
 from headrace.history.encoding import (
     STATUSES,
     key_bytes,
-    unwrapped,
 )
 from headrace.history.rows import (
     ROW_MAX,
@@ -117,7 +116,9 @@ class Reading:
         cut_s = cut_s // interval_s * interval_s if interval_s >= MINUTE_S else cut_s  # whole intervals only
         if interval_s < MINUTE_S:
             first_s = min((rows[0].time_s for rows in read if rows), default=cut_s)
-            read = [_fly(*source, max(begin_s, first_s), cut_s) for source in self._sources(query, decimals)]
+            read = [
+                _fly(*source, max(begin_s, first_s), cut_s, interval_s) for source in self._sources(query, decimals)
+            ]
         found = [each for each in folded([row for rows in read for row in rows], interval_s) if each.time_s < cut_s]
         items = found[: query.limit]
         for candle in items:
@@ -260,21 +261,15 @@ def _minutes(db: sqlite3.Connection, mint: int, quote: int, begin_s: int, end_s:
     return [candle_of(row) for row in rows.fetchall()]
 
 
-def _fly(db: sqlite3.Connection, mint: int, quote: int, begin_s: int, end_s: int) -> list[Candle]:
-    """Return a candle for each trade between the times."""
+def _fly(db: sqlite3.Connection, mint: int, quote: int, begin_s: int, end_s: int, interval_s: int) -> list[Candle]:
+    """Return the candles of the trades between the times."""
     first, last = _rows_of_times(db, begin_s, end_s)
     rows = db.execute(
         "select id, time, base, quote from trades where mint = ? and id between ? and ? and +quote_mint = ?"
         " and +time >= ? and +time < ?",
         (mint, first, last, quote, begin_s, end_s),
     )
-    found: list[Candle] = []
-    for row, time_s, base, amount in rows.fetchall():
-        if is_counted(unwrapped(base), unwrapped(amount)):
-            candle = Candle(time_s)
-            candle.add(row, unwrapped(base), unwrapped(amount))
-            found.append(candle)
-    return found
+    return candles_of(rows.fetchall(), interval_s)
 
 
 def _learned(db: sqlite3.Connection, mint: str, decimals: dict[str, int]) -> int | None:
