@@ -20,7 +20,7 @@ from tests.outside.tools import IN_CI
 CONF: Final = Path(__file__).parents[2] / "deploy" / "nginx" / "nginx.conf"
 NGINX: Final = shutil.which("nginx") or ""
 BEHIND: Final = AdmissionSettings(trusted_proxies=("127.0.0.1",), per_address_max=2)
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 240.0
 TOPIC: Final = "trades:pump"
 
 pytestmark = pytest.mark.skipif(not (IN_CI or NGINX), reason="no nginx on PATH: deploy/nginx is not tried")
