@@ -95,11 +95,13 @@ messages: $(VENV)/.dev ## make the messages of Yellowstone anew from geyser.prot
 	cd src && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. \
 		headrace/sources/yellowstone/messages/geyser.proto
 
-lock: ## bring both locks up to date with pyproject.toml; what is pinned stays
+lock: ## bring the three locks up to date with pyproject.toml; what is pinned stays
 	$(COMPILE) --group dev --group docs pyproject.toml -o requirements-dev.lock
 	$(COMPILE) --group build --constraint requirements-dev.lock pyproject.toml -o requirements.lock
+	$(COMPILE) --group build --extra postgres --extra redis --extra yellowstone --constraint requirements-dev.lock \
+		pyproject.toml -o deploy/requirements.lock
 
-upgrade: ## resolve the dependencies anew into both locks
+upgrade: ## resolve the dependencies anew into the locks
 	$(MAKE) lock COMPILE='$(COMPILE) --upgrade'
 
 clean: ## remove what make made

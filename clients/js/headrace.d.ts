@@ -32,6 +32,22 @@ export interface Event<Data = any> extends Recorded {
   ack?: boolean;
 }
 
+/** The data of an event on `transfers:<mint or wallet>`: docs/reference/topics.md. */
+export interface TokenTransfer {
+  type: "TokenTransfer";
+  kind: "transfer" | "mint" | "burn";
+  program_id: string;
+  mint: string | null;
+  decimals: number | null;
+  source: string | null;
+  source_owner: string | null;
+  destination: string | null;
+  destination_owner: string | null;
+  amount: string;
+  fee: string | null;
+  authority: string | null;
+}
+
 /** All events of this slot on this topic now have this commitment. */
 export interface Promote extends Recorded {
   type: "promote";

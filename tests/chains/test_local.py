@@ -76,7 +76,7 @@ async def test_an_order_below_its_least_amount_fails_and_costs_only_the_fee(tmp_
 
 @pytest.mark.parametrize("register", [CHAINS, VENUES])
 async def test_a_bank_that_is_not_there_is_a_wrong_setting(register: object, tmp_path: Path) -> None:
-    for given in (None, str(tmp_path / "nothing.json")):
+    for given in (*([None] if register is CHAINS else []), str(tmp_path / "nothing.json")):
         with pytest.raises(ConfigError, match="BANK_FILE"):
             if register is CHAINS:
                 async with opened(CHAINS, "local", file=given):

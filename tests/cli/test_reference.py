@@ -19,7 +19,7 @@ def written(page: str) -> str:
 def test_the_reference_has_every_command_and_option() -> None:
     page = PAGE.read_text()
     assert page == written(page), "run: python -m tests.cli.test_reference"
-    assert page.count("\n## ") == 3 + 12 + 5 + 5
+    assert page.count("\n## ") == 3 + 14 + 2 + 5 + 5 + 1
     assert "`--speed N`" in page
 
 

@@ -96,6 +96,17 @@ async def test_a_server_whose_lane_was_claimed_by_another_answers_with_an_error(
         assert await both.bodies() == []
 
 
+async def test_a_server_that_lost_the_lane_publishes_by_the_server_that_has_it() -> None:
+    async with servers() as both:
+        both.second.own = await both.bus.claim("broadcasts", 6 + 2)
+        both.second.own, both.first.own = both.first.own, both.second.own  # the second has the older token
+        batch = both.second.batch(news(1))
+        with pytest.raises(TransientError, match="token"):
+            await both.second.publish(batch)
+        await both.second.publish(batch)
+        assert await both.bodies() == [body(1)]
+
+
 async def test_a_request_that_cannot_be_read_is_answered_with_an_error() -> None:
     async with servers() as both:
         assert b"can't be read" in await both.cluster.ask("lane:broadcasts", b"\xc1", 5.0)

@@ -103,6 +103,16 @@ async def test_a_released_lease_is_free_and_its_note_is_handed_on(pair: Pair) ->
     assert second.note == b"\x00note"
 
 
+async def test_a_released_lease_is_not_kept_by_a_call_that_comes_late(pair: Pair) -> None:
+    first = await pair.first.take("x", "a", LONG_S)
+    assert first is not None
+    await pair.first.release("x", first.token, b"note")
+    assert not await pair.first.keep("x", "a", first.token, LONG_S, b"late")
+    second = await pair.second.take("x", "b", LONG_S)
+    assert second is not None
+    assert second.note == b"note"
+
+
 async def test_a_lease_ends_unless_it_is_kept(pair: Pair) -> None:
     first = await pair.first.take("x", "a", SHORT_S)
     assert first is not None

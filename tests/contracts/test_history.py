@@ -1,11 +1,14 @@
 """Test every history in the register by one contract; registering a new one is enough."""
 
+import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from headrace.history import HISTORIES, History, Kept
@@ -28,6 +31,7 @@ from headrace.model.keys import USDC_MINT, WSOL_MINT
 from headrace.model.updates import SlotStatus
 from tests.contracts.contexts import Opener
 from tests.history_facts import PUMP, key, seen, signature, token, trade
+from tests.orders.store.servers import empty_database, settings_of
 
 MINUTE_S = 1_790_000_040
 NOW_S = MINUTE_S + 40
@@ -35,17 +39,33 @@ NOW_S = MINUTE_S + 40
 Open = Callable[..., Awaitable[History]]
 
 
-@pytest.fixture(params=sorted(HISTORIES))
-def kind(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
+@pytest.fixture(scope="module")
+def database(postgres_url: str) -> Iterator[str]:
+    """The URL of a database for all tests of this file; to make one for each takes longer than most tests."""
+    made = empty_database(postgres_url)
+    with asyncio.Runner() as runner, ThreadPoolExecutor(1) as thread:  # a loop runs in this thread already
+        yield thread.submit(runner.run, made.__aenter__()).result()
+        thread.submit(runner.run, made.__aexit__(None, None, None)).result()
+        thread.submit(runner.close).result()
 
 
 @pytest.fixture
-async def open_one(kind: str, tmp_path: Path) -> AsyncIterator[Open]:
+async def place(kind_of_store: tuple[str, str], tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """A file or database without a history."""
+    if kind_of_store[0] == "sqlite":
+        return str(tmp_path / "history.db")
+    url: str = request.getfixturevalue("database")
+    db = await asyncpg.connect(url)
+    await db.execute("drop schema if exists headrace cascade")
+    await db.close()
+    return url
+
+
+@pytest.fixture
+async def open_one(kind_of_store: tuple[str, str], place: str) -> AsyncIterator[Open]:
     """Opens the same history each time, as another process would."""
-    async with Opener(HISTORIES, kind) as opener:
-        yield partial(opener.open, file=str(tmp_path / "history.db"))
+    async with Opener(HISTORIES, kind_of_store[0]) as opener:
+        yield partial(opener.open, **settings_of(place))
 
 
 @pytest.fixture
@@ -382,10 +402,11 @@ async def test_what_was_written_outlives_the_process(open_one: Open) -> None:
 
 async def test_a_history_has_one_writer(open_one: Open) -> None:
     history = await open_one()
+    await history.write([trade(7, "a")])
     with pytest.raises(TransientError, match="another process has the history"):
-        await open_one()
+        await (await open_one()).write([trade(8, "b")])
     await history.close()
-    await open_one()
+    await (await open_one()).write([trade(8, "b")])
 
 
 async def test_clear_forgets_everything(history: History) -> None:

@@ -50,6 +50,9 @@ class HesitatingBus:
     async def top(self, topic: str) -> Position:
         return await self._hesitate(lambda: self.bus.top(topic))
 
+    async def check(self, *, thorough: bool) -> None:
+        await self.bus.check(thorough=thorough)
+
     def let_go(self, which: int) -> None:
         released = self.waiting.pop(which)
         if not released.done():  # else its reader was cancelled

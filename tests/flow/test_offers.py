@@ -26,7 +26,15 @@ async def test_the_best_offer_is_told_and_nothing_is_ordered(tmp_path: Path) -> 
         assert set(given) == {"meteora", "raydium"}
         assert int(offer["amountOut"]) == max(given.values()) == given[offer["venue"]]
         assert int(offer["minOut"]) == -(-int(offer["amountOut"]) * 9_950 // 10_000)
-        assert offer["route"] == [{"pool": offer["venue"], "inputMint": WSOL_MINT, "outputMint": USDC_MINT}]
+        assert offer["route"] == [
+            {
+                "pool": offer["venue"],
+                "inputMint": WSOL_MINT,
+                "outputMint": USDC_MINT,
+                "amountIn": None,
+                "amountOut": None,
+            }
+        ]
         assert (await client.http.get("/api/orders")).json()["orders"] == []
 
 
@@ -38,7 +46,7 @@ async def test_the_best_offer_is_told_and_nothing_is_ordered(tmp_path: Path) -> 
         ({"amount": "1.5"}, "amount"),
         ({"amount": "0"}, "amount"),
         ({"amount": str(2**64)}, "amount"),
-        ({"swapMode": "ExactOut"}, "swapMode"),
+        ({"swapMode": "exact"}, "swapMode"),
         ({"slippageBps": 10_001}, "slippage"),
         ({"amount": None}, "amount"),
     ],
@@ -68,8 +76,21 @@ async def test_pools_tell_fees_impact_and_slot(tmp_path: Path) -> None:
         assert sum(int(fee["amount"]) for fee in offer["fees"]) == 1_500_000_000 * 25 // 10_000
         assert int(offer["impact"]) > 0
         assert offer["route"][0]["pool"] == "58oQChx4yWmvKdwLLZzBi4ChoCc2fqCUWBkwMihLYQo2"
+        wanted: dict[str, str | int] = {**ASKED, "amount": "182600000", "swapMode": "ExactOut", "slippageBps": 50}
+        exact = (await client.http.get("/api/quote", params=wanted)).json()
+        assert (exact["swapMode"], exact["minOut"]) == ("ExactOut", "182600000")
+        assert int(exact["amountOut"]) >= 182_600_000
+        assert 1_499_000_000 < int(exact["amountIn"]) <= 1_500_000_000
+        assert int(exact["maxIn"]) == int(exact["amountIn"]) * 10_050 // 10_000
         none = await client.http.get("/api/quote", params={**ASKED, "outputMint": "USDT"})
         assert none.status_code == 404
+
+
+async def test_venues_that_quote_only_inputs_are_left_out_of_an_exact_output(tmp_path: Path) -> None:
+    async with desk(tmp_path) as client:
+        answer = await client.http.get("/api/quote", params={**ASKED, "swapMode": "ExactOut"})
+        assert answer.status_code == 404
+        assert "only ExactIn" in answer.text
 
 
 async def test_without_orders_there_are_no_quotes(tmp_path: Path) -> None:

@@ -54,6 +54,19 @@ def slots_of(reading: Reading) -> list[int]:
         before = page.next
 
 
+@pytest.mark.parametrize("name", ["h.db", "odd ?#% name.db"])
+def test_a_file_is_read_by_its_relative_and_its_odd_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    writing = Writing(Path(name), bytes_max=1_600_000, age_s=AGE_S)
+    writing.write(many(1, 3))
+    reading = Reading(Path(name))
+    assert slots_of(reading) == [3, 2, 1]
+    reading.close()
+    writing.close()
+
+
 def test_a_full_segment_is_followed_by_another_and_the_oldest_goes(tmp_path: Path) -> None:
     path = tmp_path / "h.db"
     writing = Writing(path, bytes_max=1_600_000, age_s=AGE_S)

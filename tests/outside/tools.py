@@ -12,6 +12,21 @@ HERE: Final = Path(__file__).parent
 MODULES: Final = HERE / "node_modules"
 NODE: Final = shutil.which("node") or ""
 PROMTOOL: Final = shutil.which("promtool") or ""
+COMPOSE: Final = shutil.which("docker-compose") or ""
+SYSTEMD: Final = shutil.which("systemd-analyze") or ""
+
+_OWN: Final = HERE.parents[1] / ".tools" / "bin"
+"""Where `.ci/run` installs programs from wheels and Go modules."""
+
+
+def _tool(name: str) -> str:
+    return shutil.which(name) or (str(_OWN / name) if (_OWN / name).exists() else "")
+
+
+HADOLINT: Final = _tool("hadolint")
+HELM: Final = _tool("helm")
+KUBERNETES_VALIDATE: Final = _tool("kubernetes-validate")
+ACTIONLINT: Final = _tool("actionlint")
 
 IN_CI: Final = os.environ.get("CI") == "true"
 """In CI nothing is left out: a tool that is not there is an error."""

@@ -180,6 +180,7 @@ def config_of(folder: Path, toml: str = "", **env: str) -> Config:
     """Load settings for the registers with the adapters of this module."""
     (folder / "headrace.toml").write_text(toml)
     files = {name: str(folder / name) for name in ("ORDERS_FILE", "INBOX_FILE", "MOCK_CHAIN_FILE", "HISTORY_FILE")}
+    files["SERVER_ID"] = "own"
     usual = {
         "SERVER_PORT": "0",
         **({} if "[features]" in toml else {"TRANSACTION_LISTENER_ENABLED": "false"}),
@@ -361,7 +362,7 @@ def details(service: Service) -> list[str]:
 @pytest.mark.parametrize(
     ("setting", "known"),
     [
-        ("BUS_KIND", "bus.kind: got other (from environment BUS_KIND), expected one of memory, own"),
+        ("BUS_KIND", "bus.kind: got other (from environment BUS_KIND), expected one of memory, own, redis"),
         ("CACHE_KIND", "cache.kind: got other (from environment CACHE_KIND), expected one of memory, own"),
         ("ORDER_CHAIN", "orders.chain: got other (from environment ORDER_CHAIN), expected one of local, mock, own"),
         (

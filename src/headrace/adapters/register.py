@@ -1,4 +1,4 @@
-"""A register: adapters of one port by name, imported at their first use, opened with the settings of their section."""
+"""A register: the adapters of one port by name, imported at first use, opened with the settings of their section."""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -18,10 +18,9 @@ class Adapter(Protocol):
     """Class that a register names. `Settings` is its settings type, each field with a `Setting`.
 
     The section in the settings file is `ROOM.NAME`: the register's `room` and the adapter's name in it
-    (`[venues.raydium]`). If the class has a `SECTION`, that is the section instead. Adapters of one register may share
-    a `Settings` type, and then share its section. A `Settings` type may extend the settings type of the port; inherited
+    (`[venues.raydium]`). If the class has a `SECTION`, that is its section instead. Adapters of one register may share
+    a `Settings` type, and then share its section. A `Settings` type may extend the settings type of the port. Inherited
     fields then belong to the port's section.
-
     The module of an adapter is imported to read its settings, even if another adapter is chosen.
     """
 
@@ -32,7 +31,7 @@ class Adapter(Protocol):
         """Return the adapter, ready for use.
 
         Raises ConfigError for settings that can't be used. Raises TransientError if the server or file can't be
-        reached, unless `context.patience` receives that error.
+        reached, unless `context.patience` is given, which is then called with that error.
         """
 
 
@@ -73,7 +72,7 @@ class Register(Mapping[str, str], Generic[P]):
             raise ConfigError(key, given, f"in a clone: pip install '.[{name}]' first", origin=origin) from error
 
     def section(self, name: str) -> str:
-        """Return the section of the adapter called `name`. Raises as `adapter` does."""
+        """Return the section of the adapter called `name`. Raises the same errors as `adapter`."""
         return str(getattr(self.adapter(name), "SECTION", f"{self.room}.{name}"))
 
     def sections(self) -> dict[str, type[msgspec.Struct]]:
@@ -92,16 +91,19 @@ class Register(Mapping[str, str], Generic[P]):
         return found
 
     async def open(self, name: str, config: Config, context: Context, *, key: str = "") -> P:
-        """Return the adapter called `name`, opened with its settings. Raises as `adapter` and `Adapter.open` do."""
+        """Return the adapter called `name`, opened with its settings.
+
+        Raises the errors of `adapter` and `Adapter.open`.
+        """
         adapter = self._configured(name, config, key)
         return cast("P", await adapter.open(config.section(adapter.Settings), context))
 
     async def open_with(
         self, settings: msgspec.Struct, name: str, config: Config, context: Context, *, key: str = ""
     ) -> P:
-        """Return the adapter called `name`, opened with `settings` in place of the configured ones.
+        """Return the adapter called `name`, opened with `settings` in place of the configured settings.
 
-        Raises as `open` does.
+        Raises the same errors as `open`.
         """
         return cast("P", await self._configured(name, config, key).open(settings, context))
 

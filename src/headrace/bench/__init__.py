@@ -1,6 +1,6 @@
-"""Benchmarks: `headrace bench NAME` measures this machine.
+"""Benchmarks: `headrace bench NAME` measures on this machine.
 
-Recorded results and how to repeat them are in benchmarks/.
+benchmarks/ contains recorded results, and how to repeat them.
 """
 
 import argparse
@@ -18,7 +18,7 @@ def add_write(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None
 
 
 def print_report(text: str, report: dict[str, Any], folder: Path | None) -> None:
-    """Print the text. With a folder, append the report as one line to its `results.jsonl`. Raises OSError."""
+    """Print the text. If `folder` is given, append the report as one line to its `results.jsonl`. Raises OSError."""
     sys.stdout.write(text + "\n")
     if folder is not None:
         with (folder / "results.jsonl").open("ab") as results:
@@ -31,7 +31,7 @@ def run_and_report(
     run: Callable[[argparse.Namespace], dict[str, Any]],
     table: Callable[[dict[str, Any]], str],
 ) -> int:
-    """Parse the arguments, run with them and print the report. Return the exit status."""
+    """Parse the arguments, run with them, and print the report. Return the exit status."""
     add_write(parser)
     args = parser.parse_args(argv)
     report = run(args)
@@ -47,6 +47,6 @@ def at_least_one(text: str) -> int:
 
 
 def progress(line: str) -> None:
-    """Print a progress line to stderr, so that stdout holds results only."""
+    """Print a line of progress to stderr, so that stdout has only the results."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()

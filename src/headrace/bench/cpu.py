@@ -1,4 +1,4 @@
-"""CPU time that processes have used, from Linux's `/proc`; unknown on other systems."""
+"""CPU time that processes have used, read from Linux's `/proc`. On other systems it is unknown."""
 
 import os
 from collections.abc import Collection
@@ -14,7 +14,7 @@ _PARENT, _FIRST, _END = (
 
 
 def used_s(ancestor: int) -> dict[int, float] | None:
-    """Return the seconds of each living descendant of a process, including its ended children. None if unknown."""
+    """Return the CPU seconds of each living descendant of a process, including its ended children. None if unknown."""
     parents: dict[int, int] = {}
     used: dict[int, float] = {}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -31,7 +31,7 @@ def used_s(ancestor: int) -> dict[int, float] | None:
 
 
 def spent_s(before: dict[int, float] | None, after: dict[int, float] | None, pids: Collection[int] = ()) -> float:
-    """Return the seconds between two readings, of `pids` or of all processes. -1 if unknown."""
+    """Return the CPU seconds between two readings, of `pids` or of all processes. -1 if unknown."""
     if before is None or after is None:
         return -1.0
     return sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items() if not pids or pid in pids)

@@ -1,7 +1,7 @@
-"""Measure how many events and accounts one core decodes in a second, beside borsh-construct and Anchor's own coder.
+"""Measures how many events and accounts one core decodes per second, compared with borsh-construct and Anchor's coder.
 
 Anchor's coder runs in Node. All inputs of a round differ: each has its own user and amounts, and the keys of one of 500
-coins. Contenders take turns, round by round; medians over the rounds are reported. See benchmarks/decode/README.md.
+coins. All contenders run in each round. The report has the medians over the rounds. See benchmarks/decode/README.md.
 """
 
 import argparse
@@ -54,26 +54,26 @@ PROJECTED: Final = {
     "BondingCurve": ("virtual_token_reserves", "virtual_quote_reserves", "complete"),
 }
 OF_A_COIN: Final = {"TradeEvent": ((8, 32), (177, 32)), "BondingCurve": ((49, 32),)}
-"""(start, length) of the keys that belong to a coin: mint and creator."""
+"""(start, length) of the keys that are the same for all trades of a coin: mint and creator."""
 
 OF_AN_INPUT: Final = {"TradeEvent": ((40, 5), (48, 5), (57, 32)), "BondingCurve": ((8, 5), (16, 5), (24, 5))}
 """(start, length) of the bytes that differ in every input: the amounts and the user.
 
-The remaining bytes (the receiver of fees, the quote's mint) are the same from trade to trade on the chain too.
+The remaining bytes (the receiver of fees, the quote's mint) do not differ from trade to trade on the chain either.
 """
 
 COINS: Final = 500
 ROUNDS: Final = 9
 INPUTS: Final = 4_000
 INPUTS_SLOW: Final = 600
-"""Inputs in a round of borsh-construct, which is slow."""
+"""Number of inputs in a round of borsh-construct, which is slow."""
 
 Contender = Callable[[], float]
-"""Runs one round and returns ns per decode."""
+"""Runs one round. Returns ns per decode."""
 
 
 class Subject(NamedTuple):
-    """One thing to decode: kind, name, many inputs and Headrace's layout."""
+    """A workload: data of one kind and name to decode, with Headrace's layout of them."""
 
     kind: str
     name: str
@@ -82,7 +82,7 @@ class Subject(NamedTuple):
 
 
 def subjects() -> list[Subject]:
-    """Return the two subjects on which the peers are measured."""
+    """Return the two workloads on which all contenders are measured."""
     pump = Programs.load().by_name["pump"]
     return [
         Subject("event", "TradeEvent", varied("TradeEvent", TRADE_EVENT), pump.events["TradeEvent"]),
@@ -91,7 +91,7 @@ def subjects() -> list[Subject]:
 
 
 def varied(name: str, real: bytes, coins: int = COINS) -> list[bytes]:
-    """Return inputs like the real one, all different, of `coins` coins."""
+    """Return inputs like `real`, all different, of `coins` coins."""
     chance = random.Random(1)  # noqa: S311 - not a secret
     keys = [[chance.randbytes(length) for _, length in OF_A_COIN[name]] for _ in range(coins)]
     inputs = []
@@ -106,7 +106,7 @@ def varied(name: str, real: bytes, coins: int = COINS) -> list[bytes]:
 
 
 def timed(decode: Callable[[bytes], object], inputs: Sequence[bytes]) -> float:
-    """Return the mean time of a call, in ns."""
+    """Return the mean time of a call in ns."""
     began = time.perf_counter_ns()
     for data in inputs:
         decode(data)
@@ -114,7 +114,7 @@ def timed(decode: Callable[[bytes], object], inputs: Sequence[bytes]) -> float:
 
 
 def ours(subject: Subject) -> dict[str, Contender]:
-    """Return Headrace's contenders: all fields, all with wire JSON, only some fields, and all with new keys."""
+    """Return Headrace's contenders: all fields, all with wire JSON, only some fields, and all fields with new keys."""
     layout, inputs = subject.layout, subject.inputs
     some = layout.project(PROJECTED[subject.name])
     layout.decode(inputs[0], 8)  # compiles
@@ -124,7 +124,7 @@ def ours(subject: Subject) -> dict[str, Contender]:
         return layout.decode(data, 8)
 
     def anew(decode: Callable[[bytes], object], inputs: Sequence[bytes] = subject.inputs) -> Contender:
-        """Return a round that begins with an empty cache of key texts."""
+        """Return a contender whose rounds begin with an empty cache of key texts."""
 
         def run_once() -> float:
             KEY_TEXTS.clear()
@@ -141,7 +141,7 @@ def ours(subject: Subject) -> dict[str, Contender]:
 
 
 def borsh_construct(subject: Subject) -> dict[str, Contender]:
-    """Return the contender borsh-construct, for the same layout and values; none if it is not installed."""
+    """Return the contender borsh-construct for the same layout and values; empty if it is not installed."""
     try:
         borsh, construct = importlib.import_module("borsh_construct"), importlib.import_module("construct")
     except ImportError:
@@ -167,7 +167,7 @@ def borsh_construct(subject: Subject) -> dict[str, Contender]:
 
 
 class Anchor:
-    """The peer in Node: one process that decodes on request. `missing` says why it can't run."""
+    """Anchor's coder: one Node process that decodes on request. `missing` is the reason if it can't run."""
 
     def __init__(self, folder: Path, measured: list[Subject]) -> None:
         self.missing = ""
@@ -195,7 +195,7 @@ class Anchor:
         self.version = self._ask(msgspec.json.encode(order).decode())
 
     def contender(self, subject: Subject) -> dict[str, Contender]:
-        """Return the contender that decodes this subject in Node."""
+        """Return the contenders that decode this subject in Node."""
         if self.missing:
             return {}
         return {
@@ -204,7 +204,7 @@ class Anchor:
         }
 
     def close(self) -> None:
-        """End the process."""
+        """End the Node process."""
         if not self.missing:
             self._process.communicate(timeout=10)
 
@@ -217,7 +217,7 @@ class Anchor:
 
 
 def merged_idl() -> dict[str, Any]:
-    """Return the included pump IDL merged with its supplement, for a reader without supplements."""
+    """Return the included pump IDL merged with its supplement, because Anchor does not read supplements."""
     interface: dict[str, Any] = msgspec.json.decode((SHIPPED / "pump" / "idl.json").read_bytes())
     supplement = msgspec.json.decode((SHIPPED / "pump" / "supplement.json").read_bytes())
     for kind in ("types", "events", "instructions"):
@@ -280,7 +280,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `headrace bench decode`: print a table, and with --write append the report to results.jsonl there."""
+    """Run `headrace bench decode`: print a table. With --write, append the report to the folder's results.jsonl."""
     parser = argparse.ArgumentParser(prog="headrace bench decode", description=__doc__)
     parser.add_argument("--rounds", type=at_least_one, default=ROUNDS, help="default %(default)s")
     parser.add_argument("--peer", type=Path, default=Path("benchmarks/decode/anchor"), help="folder of the Node peer")

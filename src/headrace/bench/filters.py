@@ -1,7 +1,8 @@
-"""Cost of filters: CPU per message published to one topic, and per message that a client gets.
+"""Measures the cost of filters: CPU per message published to one topic, and per message that a client gets.
 
-Measured: append to the memory bus, filters, framing, and one write per client and tick, without sockets. Unless stated,
-each client has a filter of its own. The messages are trades of a thousand mints, in batches as a stream delivers them.
+Includes the append to the memory bus, filters, framing, and one write per client and tick, but no sockets. Unless
+stated otherwise, each client has a different filter. The messages are trades of a thousand mints, in batches as from a
+stream.
 """
 
 import argparse
@@ -61,13 +62,14 @@ CASES: Final[dict[str, Callable[[int], Tree | None]]] = {
     "mint is X and sol from Y": both,
     "sol from Y": sol_from,
 }
-"""Filter of the n-th client. About half of the messages pass the last case; in the other cases one in a thousand
-passes.
+"""Filter of the n-th client.
+
+The last case passes about half of the messages. The other filters pass one message in a thousand.
 """
 
 
 class _Sink:
-    """A socket that accepts everything and counts bytes."""
+    """A socket that accepts everything and counts the bytes."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -88,7 +90,7 @@ class _Reader(Client):
 
 
 def trades(count: int) -> list[Publication]:
-    """Return trades as the pipeline makes them; amounts do not depend on mints."""
+    """Return trades as the pipeline publishes them. The amounts do not depend on the mints."""
     filling = b",".join(b'"field_%d":"%d"' % (n, 10**15 + n) for n in range(25))
     body = (
         b'"event_id":"447200011:5sig:%d.1:0","data":{"type":"Trade","program":"pump","event":"TradeEvent",'
@@ -133,7 +135,7 @@ async def measure(
 
 
 def in_turn(clients: int, messages: Sequence[Publication]) -> dict[str, float]:
-    """Measure, for comparison, the filters of `mint is X` one after the other, without framing and sending."""
+    """Measure the filters of `mint is X` evaluated one after the other, without framing and sending, for comparison."""
     asked = [compiled(parsed.node) for n in range(clients) if (parsed := _filter(mint_is(n))) is not None]
     cpu_s, told = time.process_time(), 0
     for message in messages:
@@ -144,7 +146,7 @@ def in_turn(clients: int, messages: Sequence[Publication]) -> dict[str, float]:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure all cases in turn, `args.runs` times; return the median of each number."""
+    """Measure all cases in turn, `args.runs` times. Return the median of each number."""
     messages = trades(args.count)
     runs: dict[str, list[dict[str, float]]] = {}
     for nth in range(args.runs):

@@ -1,7 +1,7 @@
-"""Frames that the gateway delivers, and their latency, beside two common WebSocket servers.
+"""Measures the frames that the gateway delivers, and their latency, compared with two common WebSocket servers.
 
-Each contender is a server process. A second process holds the clients, requests the load and checks the messages: their
-order, missing ones, and the time from when a message was due until a client had read it.
+Each contender is a server process. A second process has the clients, requests the load, and checks the messages: their
+order, whether any is missing, and the time from when a message was due until a client had read it.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from headrace.gateway.settings import GatewaySettings
 
 
 def contenders(args: argparse.Namespace) -> dict[str, list[str]]:
-    """Return name → command that serves and prints its port. Peers that are not installed are left out."""
+    """Return name → command of a server that prints its port. Peers that are not installed are left out."""
     python = [sys.executable, "-m"]
     found = {"headrace": [*python, "headrace.bench.gateway", "--serve", "--tick-ms", str(args.tick_ms)]}
     if args.alone:
@@ -53,7 +53,7 @@ def measure(command: list[str], args: argparse.Namespace) -> LoadReport:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure all contenders in turn, `args.runs` times; return the median of each number."""
+    """Measure all contenders in turn, `args.runs` times. Return the median of each number."""
     runs: dict[str, list[LoadReport]] = {name: [] for name in contenders(args)}
     for _ in range(args.runs):
         for name, command in contenders(args).items():
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _conditions(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the place, the time and the load of the measurement."""
+    """Return the machine, the time and the load of the measurement."""
     return {
         "bench": "gateway",
         "at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-"""WebSocket clients in one process that check the messages they get: order, missing messages, latency."""
+"""WebSocket clients in one process that check the messages that they get: order, missing messages, latency."""
 
 import asyncio
 import resource
@@ -15,7 +15,7 @@ from headrace.bench.server_frames import ServerFrames
 
 CONNECT_S: Final = 30
 FRONT_BYTES: Final = 48
-"""Bytes read of each message; its time and number are at the start."""
+"""Number of bytes that are read of each message. Its time and number are at the start."""
 
 _REQUEST: Final = (
     b"GET /ws HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -26,8 +26,10 @@ _REQUEST: Final = (
 class LoadReport(msgspec.Struct):
     """Results of one run. Latencies are µs from when a message was due until a client had read it.
 
-    `delivered` is frames a second over all clients while publishing, `holes` the number of missing or repeated
-    messages, `server_cpu` and `client_cpu` the cores used, `rss_kb` the server's memory at the end.
+    - `delivered`: frames per second to all clients together while messages are published.
+    - `holes`: the number of missing or repeated messages.
+    - `server_cpu`, `client_cpu`: the number of cores used.
+    - `rss_kb`: the server's memory at the end.
     """
 
     clients: int
@@ -46,7 +48,7 @@ class LoadReport(msgspec.Struct):
 
 
 class _Load:
-    """State that all clients share. Order is checked for all clients; latencies are sampled from every 8th."""
+    """State that all clients share. The order is checked for all clients, the latency only for some."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -62,7 +64,7 @@ class _Reader(asyncio.Protocol):
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's transport is no subclass
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is not a subclass of it
         self.transport.write(_REQUEST)
 
     def data_received(self, data: bytes) -> None:

@@ -1,8 +1,8 @@
-"""The gateway at scale, beside the fastest possible server: measured with load programs from a folder.
+"""Measures the gateway with many clients, compared with the fastest possible server, with load programs from a folder.
 
-The folder holds `client.c` (a load client), `peers/raw/rawserver.c` (the floor: a plain epoll loop that joins the due
-messages and sends them), `peers/node/fastify_srv.mjs` and `uws_srv.mjs` (uWebSockets.js) with the packages of both, and
-`peers/rust/peer-fan` (tokio). A program that can't be built or run is left out.
+The folder contains `client.c` (a load client), `peers/raw/rawserver.c` (the fastest possible server: an epoll loop that
+joins the due messages and sends them), `peers/node/fastify_srv.mjs` and `uws_srv.mjs` (uWebSockets.js) with the
+packages of both, and `peers/rust/peer-fan` (tokio). A program that can't be built or run is left out.
 """
 
 import argparse
@@ -23,17 +23,20 @@ from typing import Any, Final, TypeAlias
 Run: TypeAlias = dict[str, Any]
 
 LOWEST_PORT: Final = 20_000
-"""First port of a server: below the range from which the system gives clients their ports."""
+"""The ports of servers begin after this one.
+
+They are below the range from which the system gives clients their ports.
+"""
 
 RATES: Final = (100, 300, 1000)
-"""Messages a second of the scenario `rates`."""
+"""Messages per second in the scenario `rates`."""
 
 WHOLE: Final = 0.999
-"""Least share of frames that must arrive in time for a server to keep up with a rate."""
+"""Minimum share of the frames that must arrive in time for a rate to count as reached."""
 
 
 class Folder:
-    """The load programs of a folder, built into a temporary folder."""
+    """The load programs of a folder, compiled into a temporary folder."""
 
     def __init__(self, source: Path, built: Path) -> None:
         self.client = _compiled(source / "client.c", built / "client", "-lz")
@@ -86,7 +89,7 @@ def _wait_for(port: int) -> None:
 
 
 def drive(client: str, port: int, pid: int, **options: object) -> Run:
-    """Run the load client once on core 1; `options` are its command-line options."""
+    """Run the load client once on core 1. `options` are its command-line options."""
     words = [word for letter, value in options.items() for word in (f"-{letter}", str(value))]
     command = ["taskset", "-c", "1", client, "-p", str(port), "-S", str(pid), *words]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=120)  # noqa: S603
@@ -94,7 +97,7 @@ def drive(client: str, port: int, pid: int, **options: object) -> Run:
 
 
 def fan_out(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict[str, Run]:
-    """Measure latency and CPU if every client gets every message, at one rate."""
+    """Measure latency and CPU at one rate, when every client gets every message."""
 
     def once(command: Callable[[int], list[str]]) -> Run:
         with serving(command, ports) as (port, pid):
@@ -105,7 +108,7 @@ def fan_out(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> d
 
 
 def rates(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict[str, Run]:
-    """Measure what a connection costs, and latency and CPU of a frame at each of RATES."""
+    """Measure the cost of a connection, and latency and CPU per frame at each of RATES."""
 
     def once(command: Callable[[int], list[str]]) -> Run:
         measured: Run = {}
@@ -123,7 +126,7 @@ def rates(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dic
 
 
 def most(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict[str, Run]:
-    """Measure the most frames a second that a server keeps up with, in total and for each core used."""
+    """Measure the maximum number of frames per second that a server delivers in time, in total and per core used."""
 
     def once(command: Callable[[int], list[str]]) -> Run:
         best: Run = {"rate": 0, "delivered": 0, "per_core": 0}
@@ -155,7 +158,7 @@ def idle(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict
 
 
 def stuck(folder: Folder, ports: Iterator[int], args: argparse.Namespace) -> dict[str, Run]:
-    """Measure the effect on other clients if a fifth of the clients never read."""
+    """Measure the effect on the other clients if a fifth of the clients never read."""
     held_up = args.clients // 5
 
     def once(command: Callable[[int], list[str]]) -> Run:
@@ -176,7 +179,7 @@ SCENARIOS: Final = {"fan-out": fan_out, "rates": rates, "most": most, "idle": id
 
 
 def run(args: argparse.Namespace) -> dict[str, Run]:
-    """Run one scenario: contenders in turn, `args.runs` times; return the median of each number."""
+    """Run one scenario: all contenders in turn, `args.runs` times. Return the median of each number."""
     with tempfile.TemporaryDirectory() as built:
         return SCENARIOS[args.scenario](Folder(args.drivers, Path(built)), _ports(), args)
 
@@ -203,7 +206,7 @@ def _ports() -> Iterator[int]:
 
 @contextmanager
 def _asking(port: int) -> Iterator[list[float]]:
-    """Request `/health` repeatedly in a thread; the list receives the ms of each answer."""
+    """Request `/health` repeatedly in a thread. The milliseconds until each answer are added to the list."""
     waits_ms: list[float] = []
     over = Event()
 

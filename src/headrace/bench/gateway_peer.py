@@ -1,4 +1,4 @@
-"""A peer for the gateway benchmark: `websockets` as its documentation shows it, with `broadcast`, on a free port."""
+"""A peer in the gateway benchmark: `websockets` with `broadcast`, used as its documentation shows, on a free port."""
 
 import contextlib
 import sys

@@ -1,6 +1,6 @@
 """The real gateway with two additions: clients may request a load, and `/echo` sends frames back.
 
-A client of `/ws` may send `{"op":"pub","rate":1000,"secs":3}`. The server then publishes 1,000 messages a second for 3
+If a client of `/ws` sends `{"op":"pub","rate":1000,"secs":3}`, the server publishes 1,000 messages per second for 3
 seconds on the topic `slots`, to which every connection is subscribed from the start.
 """
 
@@ -39,16 +39,16 @@ from headrace.runtime.supervise import Supervisor
 TOPIC: Final = "slots"
 
 OPEN_DOORS: Final = AdmissionSettings(per_address_max=50_000, connects_per_s=50_000, http_per_address_max=50_000)
-"""Limits for a benchmark, where all clients have the same address."""
+"""Limits for a benchmark, in which all clients have the same address."""
 
 
 def bare(message: Message) -> bytes:
-    """Return only the body, so that a load client finds the time at the start."""
+    """Return only the body of the message, so that a load client finds the time at the start."""
     return b"{%b}" % message.body
 
 
 class Publisher:
-    """Publishes the load that clients request. Times are µs of the monotonic clock at which a message was due."""
+    """Publishes the load that clients request. Times are µs of the monotonic clock, at which a message was due."""
 
     def __init__(self, writer: Writer, supervisor: Supervisor) -> None:
         self._writer, self._supervisor = writer, supervisor
@@ -64,7 +64,7 @@ class Publisher:
 
 
 class OrderingShell(StreamEndpoint):
-    """A session that is subscribed to the topic from the start and may request a load."""
+    """A session that is subscribed to the topic from the start, and may request a load."""
 
     def __init__(self, context: SessionContext, publisher: Publisher, connection: Connection, opening: Opening) -> None:
         super().__init__(context, connection, opening)
@@ -118,7 +118,7 @@ def ok() -> dict[str, bool]:
 
 
 def run(port: int, tick_ms: float) -> None:
-    """Serve on this port (0: a free one) until SIGTERM or SIGINT; the first line printed is the port."""
+    """Serve on this port (0: a free one) until SIGTERM or SIGINT. The first line printed is the port."""
     settings = GatewaySettings(
         port=port, tick_ms=tick_ms, connections_max=50_000, http_connections_max=50_000, ping_s=3600
     )
@@ -127,7 +127,7 @@ def run(port: int, tick_ms: float) -> None:
 
 
 async def serve(settings: GatewaySettings) -> None:
-    """Run until SIGTERM or SIGINT; the first line printed is the port."""
+    """Run until SIGTERM or SIGINT. The first line printed is the port."""
     configure("error", "console")
     clock, metrics, stop = SystemClock(), Metrics(), asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -1,7 +1,7 @@
-"""Orders a second and time of each order, beside an engine built with Fastify, BullMQ and PostgreSQL.
+"""Measures orders per second and the time of each, compared with an engine built with Fastify, BullMQ and PostgreSQL.
 
-All mock latencies are zero, all stores are durable, and everything runs on this machine, in turns. The peer needs `npm
-install` in its folder and a `redis-server`; the load program in C needs `cc`. Missing programs are named and left out.
+All mock latencies are zero, all stores are durable, and all contenders run in turn on this machine. The peer needs `npm
+install` in its folder and a `redis-server`. The load program in C needs `cc`. Missing programs are named and left out.
 """
 
 import argparse
@@ -63,7 +63,7 @@ class Served(NamedTuple):
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Run every contender in turn, `args.runs` times; return the median of each number."""
+    """Measure every contender in turn, `args.runs` times. Return the median of each number."""
     results: dict[str, dict[str, list[dict[str, Any]]]] = {}
     with tempfile.TemporaryDirectory(prefix="hr-orders-") as name, ExitStack() as stack:
         folder = Path(name)
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _measure(
     contender: str, driver: Path | None, served: Served, args: argparse.Namespace
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Measure three loads: `http` as fast as possible, `steady` at a fixed rate, `ws` over /ws."""
+    """Measure three loads: `http` as fast as possible, `steady` at a fixed rate, and `ws` over /ws."""
     base = [driver, "-u", f"http://127.0.0.1:{served.port}", "-c", CONNECTIONS]
     if driver is not None:
         yield "http", _costed(served, args.orders, lambda: _driven([*base, "-n", args.orders, "-i", IN_FLIGHT]))
@@ -119,7 +119,7 @@ def _over_ws(port: int, orders: int) -> dict[str, Any]:
 
 
 def _costed(served: Served, orders: int, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Add the CPU time of an order: of the engine, and of all processes except the load program."""
+    """Add the CPU time per order: of the engine, and of all processes except the load program."""
     before = used_s(os.getpid())
     measured = measure()
     after = used_s(os.getpid())
@@ -165,7 +165,7 @@ def _compiled(source: Path | None, folder: Path) -> Path | None:
 
 
 def _redis(args: argparse.Namespace, stack: ExitStack) -> int | None:
-    """Start a Redis without files, the fastest for the peer's queue. Return its port."""
+    """Start a Redis server without files, with which the peer's queue is fastest. Return its port."""
     program = shutil.which(args.redis)
     if program is None:
         return None
@@ -194,7 +194,7 @@ def new_database(url: str, name: str) -> str:
 def _server(
     contender: str, args: argparse.Namespace, folder: Path, database_url: str, redis_port: int | None
 ) -> tuple[list[list[str]], dict[str, str]]:
-    """Return the commands to start, the server first, and their environment."""
+    """Return the commands to start, the server first, and the environment of all."""
     if contender == PEER:
         env = {**NODE, "DATABASE_URL": database_url, "REDIS_PORT": str(redis_port), "QUEUE": f"q{time.monotonic_ns()}"}
         return [["node", str(args.peer / "server.mjs")]], env
@@ -210,7 +210,7 @@ def _server(
 
 @contextmanager
 def serving(commands: list[list[str]], env: dict[str, str], log: Path) -> Iterator[Served]:
-    """Start the processes one after the other. All are ended at the end of the block."""
+    """Start the processes one after the other. End all of them at the end of the block."""
     port = _free_port()
     given = {**os.environ, **env, "PORT": str(port)}
     with ExitStack() as stack, log.open("wb") as output:
@@ -242,7 +242,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _free_port() -> int:
-    """Return a free port below the range of clients' ports, so that no client takes it."""
+    """Return a free port below the range of clients' ports, so that no client uses it."""
     for port in range(20_000 + os.getpid() % 5000, 32_000):
         if not _is_taken(port):
             return port

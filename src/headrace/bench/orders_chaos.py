@@ -1,9 +1,7 @@
 """Kills and freezes workers while they execute orders on a chain that drops, delays, forks, lags and fails.
 
-Then counts.
-
-`headrace bench orders_chaos` must find no lost order, no order executed twice and no break in any log. With `--engine
-naive` the run must find orders executed twice; otherwise it proves nothing.
+Then counts the orders. `headrace bench orders_chaos` must find no lost order, no order executed twice, and no gap in
+the events of an order. With `--engine naive`, the run must find orders executed twice; otherwise it proves nothing.
 """
 
 import argparse
@@ -81,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 class Crew:
-    """The worker processes; a killed process is replaced at once."""
+    """The worker processes. Each process that is killed is replaced at once."""
 
     def __init__(self, env: dict[str, str], engine: str, log: Path) -> None:
         self._env, self._engine, self._log = env, engine, log
@@ -106,12 +104,12 @@ class Crew:
         self._workers.append(int(await told.readline()))
 
     async def kill(self, luck: random.Random) -> None:
-        """End a worker with kill -9, and start another."""
+        """End a worker with SIGKILL, and start another."""
         await _end(self._workers.pop(luck.randrange(len(self._workers))))
         await self.hire()
 
     async def freeze(self, luck: random.Random, seconds: float) -> None:
-        """Freeze a worker for longer than its lease, then let it continue."""
+        """Stop a worker for longer than its lease, then let it continue."""
         worker = luck.choice(self._workers)
         with contextlib.suppress(ProcessLookupError):  # the worker could not open the database
             os.kill(worker, signal.SIGSTOP)
@@ -127,7 +125,7 @@ class Crew:
 
 
 async def _end(worker: int) -> None:
-    """End a process with kill -9. Return when it is gone."""
+    """End a process with SIGKILL. Return when it no longer exists."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(worker, signal.SIGKILL)
         while True:
@@ -195,7 +193,7 @@ async def _open(config: Config) -> AsyncIterator[tuple[Store, MockChain]]:
 
 
 async def _place(intake: Intake, args: argparse.Namespace) -> list[str]:
-    """Place orders as clients would: each with its own key, and again if the answer was unclear."""
+    """Place orders as clients do: each with its own key, and again if the answer is unclear."""
     turns = [range(first, args.orders, args.clients) for first in range(args.clients)]
     placed = await asyncio.gather(*[_place_some(intake, numbers, args.every) for numbers in turns])
     return [order_id for ids in placed for order_id in ids]
@@ -231,7 +229,7 @@ async def _torment(crew: Crew, luck: random.Random, args: argparse.Namespace) ->
 
 
 async def _until_over(store: Store, ids: Sequence[str], timeout_s: float) -> int:
-    """Wait for all orders. Return the number of orders that did not end in time."""
+    """Wait until all orders have ended. Return the number of orders that did not end in time."""
     left = set(ids)
     end_s = time.monotonic() + timeout_s
     while left and time.monotonic() < end_s:
@@ -267,7 +265,7 @@ async def _count(store: Store, chain: MockChain, ids: Sequence[str]) -> dict[str
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print one line of JSON. Return 0 if no order was lost, executed twice, wrong or missing."""
+    """Print one line of JSON. Return 0 if no order was lost or executed twice, and every status and event is right."""
     args = parser().parse_args(argv)
     try:
         result = asyncio.run(run(args))

@@ -1,4 +1,4 @@
-"""WebSocket clients that place orders on a few open connections and follow each order there until it has ended."""
+"""WebSocket clients that place orders on a few open connections, and follow each order there until it has ended."""
 
 import asyncio
 import sys
@@ -34,7 +34,7 @@ class _Frame(msgspec.Struct):
 class Placed(msgspec.Struct):
     """Results of one load.
 
-    Times are ms from placing an order until the answer, or until the order has ended (`took_ms`).
+    Times are milliseconds from placing an order until the answer, or until the order has ended (`took_ms`).
     """
 
     orders: int
@@ -52,7 +52,7 @@ class Placed(msgspec.Struct):
 
 
 class _Load:
-    """State that all connections share: the orders not placed yet, and the outcome of the placed orders."""
+    """State that all connections share: the number of orders still to place, and the results of the placed orders."""
 
     def __init__(self, orders: int, *, paced: bool) -> None:
         self.left, self.total = 0 if paced else orders, orders
@@ -74,7 +74,7 @@ class _Load:
 class _Client(asyncio.Protocol):
     """One connection with at most `window` unfinished orders.
 
-    An update may come before the answer; both are counted.
+    An update may come before the answer. Both are counted.
     """
 
     def __init__(self, load: _Load, number: int, window: int) -> None:
@@ -149,7 +149,7 @@ class _Client(asyncio.Protocol):
 
 
 async def drive(port: int, orders: int, connections: int, in_flight: int, per_s: int = 0) -> Placed:
-    """Place `orders` over `connections`, at most `in_flight` unfinished and `per_s` a second (0: no limit)."""
+    """Place `orders` over `connections`, at most `in_flight` unfinished and `per_s` per second (0: no limit)."""
     load = _Load(orders, paced=per_s > 0)
     clients = [_Client(load, number, in_flight // connections) for number in range(connections)]
     for client in clients:

@@ -1,7 +1,7 @@
-"""Time that the engine adds to quotes and chain, with 1,000 orders in flight and default latencies.
+"""Measures the time that the engine adds to quotes and chain, with 1,000 orders in flight and default latencies.
 
-Each order has its own floor: the time of the quotes, plus the time of its transaction according to the chain's ledger.
-All other time, from placing the order over `/ws` to the message that it is confirmed, is the engine's.
+The minimum time of an order is the time of its quotes, plus the time of its transaction according to the chain's
+ledger. All other time, from placing the order over `/ws` to the message that it is confirmed, is added by the engine.
 """
 
 import argparse
@@ -31,7 +31,7 @@ QUOTE_MS: Final = MockMarketSettings().quote_ms
 TAKES_S: Final = QUOTE_MS / 1000 + sum(map(int, MockChainSettings().execution_ms.split("-"))) / 2000
 """Mean time of an order if the engine adds nothing."""
 
-# Time from send to confirmation. A transaction lands after half of this time.
+# Time from sending to confirmation. A transaction lands after half of this time.
 _CHAIN_MS: Final = "select memo, 2 * (confirmed_at - lands_at) from transactions where confirmed_at is not null"
 
 
@@ -77,7 +77,7 @@ def _placed(port: int, orders: int, in_flight: int, per_s: int) -> dict[str, Any
 
 
 def _overhead(took_ms: dict[str, float], chain: Path) -> dict[str, float]:
-    """Return quantiles of the time of each order beyond its floor, in ms."""
+    """Return quantiles of the time that the engine added to each order, in ms."""
     db = sqlite3.connect(chain)
     floor_ms = {memo: QUOTE_MS + chain_ms for memo, chain_ms in db.execute(_CHAIN_MS)}
     db.close()

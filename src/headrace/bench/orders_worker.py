@@ -1,4 +1,4 @@
-"""A worker process for the chaos run: the real engine, or a naive control that starts orders again after a crash."""
+"""A worker process for the chaos run: the real engine, or a naive one, which starts orders again after a crash."""
 
 import asyncio
 import os
@@ -33,9 +33,9 @@ class NaiveEngine(Engine):
 
 
 def main() -> None:
-    """Start a worker process for each line on stdin, and print its id; `naive` chooses the control.
+    """Start a worker process for each line on stdin, and print its id. The argument `naive` chooses the naive engine.
 
-    Workers are forked from a process that has imported everything, as thousands are killed and replaced.
+    Workers are forked from a process that has imported everything, because thousands of them are killed and replaced.
     """
     log.configure("warning", "console")
     config = load(SECTIONS, env=dict(os.environ), dotenv=None, toml=None)
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _work(config: Config, engine: type[Engine]) -> NoReturn:
-    """Run until killed; the parent's clean-up does not run in this process."""
+    """Run until killed. Never returns, so that the parent's clean-up does not run in this process."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         asyncio.run(run_worker(config, SystemClock(), Metrics(), asyncio.Event(), engine=engine))

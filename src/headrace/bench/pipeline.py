@@ -1,10 +1,11 @@
-"""Updates a second on one core, from the bytes of a node's frame to the JSON text of Headrace's frame.
+"""Measures updates per second on one core, from the bytes of a node's frame to the JSON text of Headrace's frame.
 
-Measured: parse of the frame, dedupe, decode, body, market statistics, append to the memory bus, the cache that feeds
-snapshots, assembly of the event frame. Not measured: sockets. The frames are those of the included demo recording, in
-the envelope of RPC PubSub. Each has its own signature or key, as on the chain, so that none is a duplicate. Accounts
-and the mints of pump.fun's trades are KEYS different ones, each account with another content, so that no cache of keys
-holds all. The rows `whole` are trades as transactions with their instructions, already parsed, of the mints recorded.
+Included: parsing the frame, removing duplicates, decoding, the body, market statistics, the append to the memory bus,
+the cache that supplies snapshots, and the event frame. Not included: sockets. The frames are from the included demo
+recording, in the form of RPC PubSub. Each has its own signature or key, as on the chain, so that none is a duplicate.
+KEYS accounts and KEYS mints of pump.fun's trades take turns, each account with its own content, so that no cache of
+keys holds all. The rows `whole` are trades as transactions with their instructions, already parsed, of the recorded
+mints.
 """
 
 import argparse
@@ -91,7 +92,7 @@ def account_frames(
 
 
 def trades_among(updates: Sequence[AnyUpdate]) -> list[TransactionUpdate]:
-    """Return transactions with complete logs of pump.fun trades, without new coins, which are rare."""
+    """Return the transactions with complete logs of pump.fun trades, without new coins, which are rare."""
     programs = Programs.load()
     trades = []
     for update in updates:
@@ -133,7 +134,7 @@ def _with(data: bytes, place: slice, part: bytes) -> bytes:
 
 
 def whole_updates(updates: Sequence[AnyUpdate], count: int, chance: random.Random) -> list[AnyUpdate]:
-    """Return trades as complete transactions with their instructions, as a source delivers them."""
+    """Return the trades as complete transactions with their instructions, as a source delivers them."""
     trades = trades_among(updates)
     return [
         msgspec.structs.replace(
@@ -151,7 +152,7 @@ def _frame(method: str, subscription: int, slot: int, value: dict[str, Any]) -> 
 
 
 async def measure(frames: Sequence[bytes | AnyUpdate], core: str = AUTO) -> dict[str, Any]:
-    """Measure one pass over the frames, or over updates already read, in the pipeline's own batches."""
+    """Measure one pass over the frames, or over updates already parsed, in batches as large as the pipeline's."""
     clock, programs = SystemClock(), Programs.load()
     reader = open_core(core, programs)
     flow = Pipeline(programs, clock, Metrics(), market=Stats(MarketSettings()), core=reader)
@@ -182,7 +183,7 @@ async def measure(frames: Sequence[bytes | AnyUpdate], core: str = AUTO) -> dict
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure all kinds `args.runs` times in turn; return the report."""
+    """Measure all kinds `args.runs` times in turn. Return the report."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
     updates, chance = asyncio.run(demo_updates()), random.Random(1)  # noqa: S311 - not a secret
     frames: dict[str, Sequence[bytes | AnyUpdate]] = {
@@ -252,7 +253,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `headrace bench pipeline`: print a table, and with --write append the report to results.jsonl there."""
+    """Run `headrace bench pipeline`: print a table. With --write, append the report to the folder's results.jsonl."""
     parser = argparse.ArgumentParser(prog="headrace bench pipeline", description=__doc__)
     parser.add_argument("--count", type=at_least_one, default=30_000, help="updates in a run (default %(default)s)")
     parser.add_argument("--runs", type=at_least_one, default=7, help="runs of each kind (default %(default)s)")

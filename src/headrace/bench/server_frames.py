@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 
 class ServerFrames:
-    """Bytes received and not read yet.
+    """The bytes received and not yet read.
 
-    No frame is masked, fragmented or compressed, as the client requested none of this.
+    No frame is masked, fragmented or compressed, because the client requested none of this.
     """
 
     __slots__ = ("_buffer", "_open")
@@ -16,7 +16,7 @@ class ServerFrames:
         self._open = False
 
     def take(self, data: bytes, most: int | None = None) -> Iterator[bytearray]:
-        """Yield the payloads that are complete, at most `most` bytes of each, after the answer to the handshake."""
+        """Yield the complete payloads after the answer to the handshake, at most `most` bytes of each."""
         buffer = self._buffer
         buffer += data
         if not self._open:

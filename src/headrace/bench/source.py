@@ -1,4 +1,4 @@
-"""PubSub notifications a second that the RPC source accepts: from bytes, and over a loopback socket."""
+"""Measures how many PubSub notifications per second the RPC source accepts, from bytes and over a loopback socket."""
 
 import argparse
 import asyncio
@@ -33,7 +33,7 @@ _KEY: Final = made_up_key("bench")
 
 
 def frames(kind: str, subscription: int) -> list[bytes]:
-    """Return the recorded notifications of `kind`, compact as a node sends them, all with the same subscription id."""
+    """Return the recorded notifications of `kind`, compact as from a node, all with the same subscription id."""
     lines = (PUBSUB / f"{kind}Notification.projected.jsonl").read_text().splitlines()
     decoded: list[Any] = [msgspec.json.decode(line) for line in lines]
     for each in decoded:
@@ -42,7 +42,7 @@ def frames(kind: str, subscription: int) -> list[bytes]:
 
 
 def zstd_frames(messages: list[bytes]) -> list[bytes]:
-    """Return the same accounts in `base64+zstd`, streamed as by a node."""
+    """Return the same accounts in `base64+zstd`, compressed as a stream, as by a node."""
     packed = []
     for message in messages:
         decoded: Any = msgspec.json.decode(message)
@@ -55,7 +55,7 @@ def zstd_frames(messages: list[bytes]) -> list[bytes]:
 
 
 def parse_rate(kind: Kind, messages: list[bytes], count: int) -> float:
-    """Return messages a second through `read`, in the best of several rounds."""
+    """Return messages per second through `read`, in the best of several rounds."""
     active, stamp = {1: ChainSubscription(kind, _KEY)}, Stamp("bench", "processed")
     laps = max(1, count // len(messages))
     best = 0.0
@@ -69,10 +69,10 @@ def parse_rate(kind: Kind, messages: list[bytes], count: int) -> float:
 
 
 async def socket_rate(kind: Kind, messages: list[bytes], count: int) -> float:
-    """Return messages a second from a loopback WebSocket to the source's outlet.
+    """Return messages per second from a loopback WebSocket to the source's outlet.
 
-    The sender shares the event loop and the core. Its frames are made beforehand and sent many in one write, so that
-    the receiver is measured.
+    The sender uses the same event loop and core. Its frames are made beforehand, and many are sent in one write, so
+    that mainly the receiver is measured.
     """
     laps = max(1, count // len(messages))
     block = b"".join(_server_frame(message) for message in messages)

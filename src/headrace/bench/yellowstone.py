@@ -1,8 +1,8 @@
-"""Updates a second from a Yellowstone node's socket to parsed updates: both receivers, bare grpc.aio, the Node client.
+"""Updates per second from a Yellowstone node's socket to parsed updates: both receivers, grpc.aio, the Node client.
 
-A process of its own sends prepared updates as fast as they are taken, each in DATA frames of its own. `own` and
-`grpcio` are ours, up to typed updates; `grpc.aio` only reads and parses messages with protobuf; `node` is the official
-client, which does the same. All take turns.
+A separate process sends prepared updates as fast as they are read, each in its own DATA frames. `own` and `grpcio` are
+Headrace's receivers, measured up to typed updates. `grpc.aio` only reads and parses messages with protobuf. `node` is
+the official client, which does the same. All run in turn.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def sending(messages: Sequence[bytes], count: int) -> Iterator[int]:
 
 
 async def ours(receiver: str, port: int, count: int) -> dict[str, float]:
-    """Read `count` updates with one of our receivers, up to typed updates."""
+    """Read `count` updates with one of Headrace's receivers, up to typed updates."""
     settings, clock = YellowstoneSettings(), SystemClock()
     requests = Requests("processed")
     reader = Reader(requests, "bench", "processed")
@@ -94,7 +94,7 @@ async def ours(receiver: str, port: int, count: int) -> dict[str, float]:
 
 
 async def bare(port: int, count: int) -> dict[str, float]:
-    """Read `count` updates with grpc.aio, parsed by protobuf and looked at no further."""
+    """Read `count` updates with grpc.aio. They are parsed with protobuf, but not used."""
     options = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
         call = channel.stream_stream(METHOD, response_deserializer=geyser.SubscribeUpdate.FromString)()
@@ -129,14 +129,14 @@ def peers() -> list[str]:
 
 
 def measure(peer: str, port: int, count: int) -> dict[str, float]:
-    """Measure one pass of one peer."""
+    """Measure one pass of one contender."""
     if peer == "node":
         return node_client(port, count)
     return uvloop.run(bare(port, count) if peer == "grpc.aio" else ours(peer, port, count))
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure all peers `args.runs` times in turn; return the report."""
+    """Measure all contenders `args.runs` times in turn. Return the report."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
     updates, chosen = asyncio.run(demo_updates()), peers()
     garbage.settle()  # the service does the same

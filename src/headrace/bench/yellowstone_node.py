@@ -1,4 +1,4 @@
-"""A node that sends prepared updates as fast as they are taken: HTTP/2 on a plain socket, as few frames as can be."""
+"""A node that sends prepared updates as fast as they are read: HTTP/2 on a plain socket, in few frames."""
 
 import selectors
 import socket
@@ -20,7 +20,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def serve(messages: Sequence[bytes], count: int, ports: Any) -> None:
-    """Put the port on `ports`, then send `count` messages to each client, for ever. Runs in a process of its own."""
+    """Put the port on `ports`, then send `count` messages to each client, forever. Runs in its own process."""
     listener = socket.create_server(("127.0.0.1", 0))
     ports.put(listener.getsockname()[1])
     while True:
@@ -34,7 +34,7 @@ def serve(messages: Sequence[bytes], count: int, ports: Any) -> None:
 
 
 class _Client:
-    """One client: its credit, and what it sent that is not a whole frame yet."""
+    """One client: its credit, and the bytes that it sent that are not a complete frame yet."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -49,7 +49,7 @@ class _Client:
         connection.sendall(frame(_SETTINGS, 0, 0, b""))
 
     def send(self, messages: Sequence[bytes], count: int) -> None:
-        """Send messages in turn, within the client's credit, then wait until the client goes."""
+        """Send messages in turn, within the client's credit, then wait until the client disconnects."""
         while not self._asked:
             self._read()
         answer = Encoder().encode([(":status", "200"), ("content-type", "application/grpc")])

@@ -7,6 +7,7 @@ import msgspec
 
 from headrace.adapters import Register
 from headrace.config import Setting
+from headrace.model.errors import ConfigError
 from headrace.model.events import Message, Position, Publication
 
 Lane: TypeAlias = Literal["ingest", "orders", "broadcasts"]
@@ -16,7 +17,13 @@ Lane: TypeAlias = Literal["ingest", "orders", "broadcasts"]
 class BusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Section `[bus]`: which bus, and the bounds that every bus keeps. The settings of a bus extend these."""
 
-    kind: Annotated[str, Setting("the bus, by its name in the register", env=("BUS_KIND",))] = "memory"
+    kind: Annotated[
+        str,
+        Setting(
+            "the bus, by its name in the register (`memory`, `redis`); `auto`: as MESSAGE_BROKER_ENABLED says",
+            env=("BUS_KIND",),
+        ),
+    ] = "auto"
 
     lanes: Annotated[
         tuple[Lane, ...],
@@ -138,8 +145,8 @@ class Bus(Protocol):
     or started a new epoch, the handle publishes on the topic that now has the name.
     Lanes: a topic belongs to one lane, and a lane has one writer. A writer is refused once its lane was claimed with a
     greater token, in whichever process.
-    Order: a writer's batches are appended in the order in which they are first answered, and a batch's messages in
-    its own order. Every sink gets each topic in offset order, without repeats. Missing messages are reported as
+    Order: the batches of a writer that awaits each answer are appended in its order, and a batch's messages in its own
+    order. Every sink gets each topic in offset order, without repeats. Missing messages are reported as
     `incomplete` before the message after them. The order between two lanes is not defined.
     Atomicity: a batch is appended as a whole. A batch belongs to one lane.
     Delivery: `history`, `top` and `topics` answer from this process's view of the logs, which is also what sinks get. A
@@ -181,6 +188,9 @@ class Bus(Protocol):
     def topics(self) -> Mapping[str, Position]:
         """Return the topics that have messages here, with their newest positions."""
 
+    async def check(self, *, thorough: bool) -> None:
+        """Raise TransientError while messages do not reach all processes on this bus."""
+
     async def close(self) -> None:
         """Release what the bus holds; later calls raise TransientError."""
 
@@ -188,5 +198,19 @@ class Bus(Protocol):
 REPEATS: Final = 64
 """Number of a lane's last batches that are remembered, so that a repeat is recognised."""
 
-BUSES: Final = Register[Bus]("bus", {"memory": "headrace.bus.memory:MemoryBus"})
-"""All buses. `[bus] kind` names the one that is used."""
+BUSES: Final = Register[Bus]("bus", {"memory": "headrace.bus.memory:MemoryBus", "redis": "headrace.bus.redis:RedisBus"})
+"""All buses. `bus_kind` returns the name of the one that is used."""
+
+
+def bus_kind(settings: BusSettings, *, broker: bool | None, redis_url: str | None) -> str:
+    """Return the bus to use: the one that `[bus] kind` names, else `redis` or `memory` as `broker` says.
+
+    `broker` is MESSAGE_BROKER_ENABLED; unset (None), the bus is on Redis if there is a REDIS_URL. Raises ConfigError if
+    `broker` and `[bus] kind` contradict each other.
+    """
+    if settings.kind == "auto":
+        return "redis" if broker or (broker is None and redis_url) else "memory"
+    if broker is not None and broker == (settings.kind == "memory"):
+        given = f"{settings.kind}, and MESSAGE_BROKER_ENABLED={str(broker).lower()}"
+        raise ConfigError("bus.kind", given, "one of the two alone (MESSAGE_BROKER_ENABLED is enough)")
+    return settings.kind

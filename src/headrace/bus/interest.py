@@ -9,7 +9,7 @@ from headrace.bus import Change, ChangeSink, Sink
 from headrace.model.events import Message
 
 ALL: Final = None
-"""Stands for a topic: the wanting sinks may have changed for any topic."""
+"""In place of a topic: the wanting sinks may have changed for any topic."""
 
 
 class ViewSubscription:

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from headrace.bus import Batch, BusSettings, Change, History, Lane
@@ -30,7 +30,8 @@ class View:
 
     def __init__(self, settings: BusSettings, clock: Clock, generation: str) -> None:
         self._settings, self._clock = settings, clock
-        self._generation = self._epoch = generation
+        self._generation = generation
+        self._epochs: dict[Lane, str] = dict.fromkeys(LANES, generation)
         self._epochs_over = 0
         self._logs: OrderedDict[str, Log] = OrderedDict()  # least recently published first
         self._silent: OrderedDict[str, Log] = OrderedDict()  # without messages, only the position; oldest first
@@ -49,7 +50,8 @@ class View:
         mark, logs, history_size = self._marks[lane], self._logs, self._settings.history_size
         self._check_lane(lane, batch.publications)
         if batch.new_epoch:
-            self._begin_epoch(lane)
+            self._next_epoch()
+            self._begin_epoch(lane, self._epochs[lane])
         positions: list[Position] = []
         grown = 0
         for publication in batch.publications:
@@ -105,7 +107,7 @@ class View:
         """Return a page; see `Bus.history`."""
         log = self._find(topic)
         if log is None:
-            log = self._new_log(topic, "ingest")
+            log = self._new_log(topic, lane_of(topic))
         self._bytes -= log.expire(self._clock.monotonic() - self._settings.history_ttl_s)
         top, kept = log.position, log.messages
         oldest = top.offset - len(kept) + 1
@@ -128,7 +130,7 @@ class View:
     def top(self, topic: str) -> Position:
         """Return the newest position; offset 0 for a topic without messages."""
         log = self._find(topic)
-        return Position(self._epoch, 0) if log is None else log.position
+        return Position(self._epochs[lane_of(topic)], 0) if log is None else log.position
 
     def topics(self) -> Mapping[str, Position]:
         """Return the topics that have messages, with their newest positions."""
@@ -156,7 +158,7 @@ class View:
         return log
 
     def _new_log(self, topic: str, lane: Lane) -> Log:
-        return Log(lane, topic, self._epoch, self.interest.wanted(topic))
+        return Log(lane, topic, self._epochs[lane], self.interest.wanted(topic))
 
     def _check_lane(self, lane: Lane, publications: Sequence[Publication]) -> None:
         """Raise InvariantError for a topic of another lane. An active log with this lane's mark needs no check."""
@@ -167,15 +169,15 @@ class View:
                 if (log is None or log.active is not mark) and lane_of(handle.name) != lane:
                     raise InvariantError(f"{handle.name} was published on lane {lane}, which is not its own")
 
-    def _begin_epoch(self, lane: Lane) -> None:
-        """Begin a new epoch on every topic of a lane; their history is dropped."""
+    def _begin_epoch(self, lane: Lane, epoch: str) -> None:
+        """Begin this epoch on every topic of a lane; their history is dropped."""
         begun: list[str] = []
         for logs in (self._silent, self._logs):
             topics = [topic for topic, log in logs.items() if log.lane == lane]
             for topic in topics:
                 self._bytes -= logs.pop(topic).sleep()
             begun += topics
-        self._next_epoch()
+        self._epochs[lane] = epoch
         self.interest.report(Change("new_epoch", begun))
 
     def _expire(self) -> tuple[float, float]:
@@ -200,13 +202,15 @@ class View:
 
     def _forget_surplus(self) -> None:
         """Forget the topics whose last messages are oldest."""
-        forgotten: list[str] = []
-        for _ in range(len(self._logs) + len(self._silent) - self._settings.topics_max):
-            topic, log = (self._silent or self._logs).popitem(last=False)
-            self._bytes -= log.sleep()
-            forgotten.append(topic)
+        surplus = len(self._logs) + len(self._silent) - self._settings.topics_max
+        oldest = list(islice(chain(self._silent, self._logs), surplus))
         self._next_epoch()
-        self.interest.report(Change("new_epoch", forgotten))
+        self._forget(oldest)
+
+    def _forget(self, topics: Sequence[str]) -> None:
+        for topic in topics:
+            self._bytes -= (self._silent if topic in self._silent else self._logs).pop(topic).sleep()
+        self.interest.report(Change("new_epoch", topics))
 
     def _silence(self, topic: str) -> None:
         log = self._silent[topic] = self._logs.pop(topic)
@@ -214,7 +218,7 @@ class View:
 
     def _next_epoch(self) -> None:
         self._epochs_over += 1
-        self._epoch = f"{self._generation}-{self._epochs_over}"
+        self._epochs = dict.fromkeys(LANES, f"{self._generation}-{self._epochs_over}")
 
     def _wanted_otherwise(self, topic: str | None) -> None:
         """Look up again which sinks want the topic (None: every topic)."""

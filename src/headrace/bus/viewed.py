@@ -36,6 +36,9 @@ class ViewedBus:
         self._check_open()
         return self._view.topics()
 
+    async def check(self, *, thorough: bool) -> None:
+        self._check_open()
+
     async def close(self) -> None:
         self._closed = True
         self._view.clear()

@@ -58,7 +58,7 @@ class CacheWriter(Protocol):
         """
 
     async def forget(self, topics: Collection[str]) -> None:
-        """Forget the state of topics whose logs started again or lost messages. Raises as `apply` does."""
+        """Forget the state of topics whose logs started again or lost messages. Raises the same errors as `apply`."""
 
 
 class Snapshots(Protocol):

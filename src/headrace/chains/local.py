@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, NamedTuple, Self
 from weakref import WeakKeyDictionary
@@ -22,7 +22,8 @@ from headrace.chains import Answer, Blockhash, Landing
 from headrace.config import Setting
 from headrace.model.amounts import BaseUnits
 from headrace.model.errors import ConfigError, InvariantError, TransientError
-from headrace.model.transactions import Instruction, Signed
+from headrace.model.keys import WSOL_MINT
+from headrace.model.transactions import Depth, Instruction, Signed
 from headrace.programs.swaps import SWAPS
 from headrace.runtime.clock import Clock
 from headrace.solana.bank import Bank, Executed, Held, shared_bank
@@ -61,7 +62,7 @@ class _Landed(NamedTuple):
 
     height: int
     executed: Executed
-    amount_out: int
+    received: dict[str, int]
 
 
 _LANDED: Final[WeakKeyDictionary[Bank, dict[str, _Landed]]] = WeakKeyDictionary()
@@ -79,7 +80,7 @@ class LocalChain:
 
     @classmethod
     async def open(cls, settings: BankSettings, context: Context) -> Self:
-        """Return the chain. Raises ConfigError without a bank file, BadInputError for a file that is no bank."""
+        """Return the chain. Raises ConfigError without a bank file, BadInputError for a file that is not a bank."""
         if settings.file is None:
             raise ConfigError("BANK_FILE", "nothing", "a bank file, as the local chain is chosen")
         return cls(settings, await asyncio.to_thread(shared_bank, Path(settings.file)), context.clock)
@@ -123,8 +124,8 @@ class LocalChain:
         keys = [str(key) for key in VersionedTransaction.from_bytes(signed.raw).message.account_keys]
         before = self._bank.accounts(keys)
         executed = self._bank.execute(signed.raw)
-        amount_out = 0 if executed.err else self._brought(before, self._bank.accounts(keys))
-        self._landed[signed.signature] = _Landed(height, executed, amount_out)
+        received = {} if executed.err else self._received(before, self._bank.accounts(keys))
+        self._landed[signed.signature] = _Landed(height, executed, received)
 
     async def finalized_height(self) -> int:
         return self._height() - self._settings.finality_blocks
@@ -137,8 +138,9 @@ class LocalChain:
         final = depth >= self._settings.finality_blocks
         executed = landed.executed
         if executed.err is None:
-            landing = Landing("finalized" if final else "confirmed", None, None, BaseUnits(landed.amount_out))
-            return Answer(landing, height)
+            brought = BaseUnits(max(0, *landed.received.values(), 0))
+            depth_now: Depth = "finalized" if final else "confirmed"
+            return Answer(Landing(depth_now, None, None, brought, landed.received), height)
         late = executed.program in _SLIPPAGE and executed.code in _SLIPPAGE[executed.program]
         reason = "slippage_exceeded" if late else "chain_error"
         return Answer(Landing("finalized" if final else "confirmed", executed.err, reason, None), height)
@@ -156,28 +158,38 @@ class LocalChain:
     def _height(self) -> int:
         return (self._clock.wall_ns() // 1_000_000 - GENESIS_MS) // self._settings.block_ms
 
-    def _brought(self, before: dict[str, Held], after: dict[str, Held]) -> int:
-        """Return the wallet's gain: the largest gain of its coin accounts.
-
-        Without one, its gain in lamports before the fee.
-        """
-        tokens = [
-            _amount(held, self.owner) - _amount(before.get(key, Held("", b"", 0)), self.owner)
-            for key, held in after.items()
-        ]
-        if max(tokens, default=0) > 0:
-            return max(tokens)
-        lamports = after[self.owner].lamports - before[self.owner].lamports + LAMPORTS_PER_SIGNATURE
-        return max(0, lamports)
+    def _received(self, before: dict[str, Held], after: dict[str, Held]) -> dict[str, int]:
+        """Return the change of the wallet's balance of each mint, without fees and the rent of new accounts."""
+        owner, found = self.owner, dict[str, int]()
+        for balances, sign in ((before, -1), (after, 1)):
+            found[WSOL_MINT] = found.get(WSOL_MINT, 0) + sign * _lamports(balances, owner)
+            for held in balances.values():
+                mint = _mint(held, owner)
+                if mint not in (None, WSOL_MINT):
+                    found[str(mint)] = found.get(str(mint), 0) + sign * _amount(held)
+        new = [held for key, held in after.items() if key not in before and _mint(held, owner) != WSOL_MINT]
+        found[WSOL_MINT] += LAMPORTS_PER_SIGNATURE + sum(held.lamports for held in new)
+        return {mint: change for mint, change in found.items() if change}
 
 
 _SLIPPAGE: Final = {swap.program: swap.slippage for swap in SWAPS.values()}
 
 
-def _amount(held: Held, owner: str) -> int:
-    """Return an account's balance of its SPL coin; 0 if it is no coin account of this owner."""
+def _lamports(balances: Mapping[str, Held], owner: str) -> int:
+    """Return an owner's lamports, with those in accounts of wrapped SOL."""
+    wrapped = sum(held.lamports for held in balances.values() if _mint(held, owner) == WSOL_MINT)
+    return wrapped + (balances[owner].lamports if owner in balances else 0)
+
+
+def _mint(held: Held, owner: str) -> str | None:
+    """Return the mint of a coin account; None if it is no coin account of this owner."""
     if len(held.data) < 165 or held.data[32:64] != bytes(Pubkey.from_string(owner)):
-        return 0
+        return None
+    return str(Pubkey.from_bytes(held.data[:32]))
+
+
+def _amount(held: Held) -> int:
+    """Return the balance of a coin account."""
     amount: int = struct.unpack_from("<Q", held.data, 64)[0]
     return amount
 

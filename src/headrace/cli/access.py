@@ -1,4 +1,4 @@
-"""The JSON Web Token that `headrace` sends to a server, and the certificates by which it trusts the server."""
+"""The JSON Web Token that `headrace` sends to a server, and the certificates with which it trusts the server."""
 
 import argparse
 import asyncio
@@ -32,7 +32,7 @@ _HINTS: Final[Mapping[int, str]] = {
 
 
 class Access(NamedTuple):
-    """Place of the JSON Web Token, if there is one, and the certificates to trust."""
+    """Where the JSON Web Token is, if there is one, and the certificates to trust."""
 
     token_file: Path | None = None
     text: str | None = None
@@ -51,7 +51,7 @@ class Access(NamedTuple):
         return access
 
     def read(self) -> str | None:
-        """Return the current JSON Web Token. Raises ConfigError for a file without one."""
+        """Return the current JSON Web Token. Raises ConfigError for a file that has none."""
         if self.token_file is None:
             return self.text
         try:
@@ -112,7 +112,10 @@ def remedy(why: str) -> str:
 
 
 def _checked(text: str, origin: str) -> str:
-    """Return the text. Raises ConfigError, without the text, if neither header nor subprotocol could carry it."""
+    """Return the text.
+
+    Raises ConfigError, without the text, if it fits neither into a header nor into a subprotocol.
+    """
     if not text:
         raise ConfigError(origin, "nothing", "a token")
     if len(text) > TOKEN_BYTES_MAX or not is_token(text):

@@ -1,6 +1,6 @@
 """The command line: every command with its options. Imports only what loads quickly. Pure.
 
-Each command names the function that runs it as `module:function`; the module is imported only for that command.
+Each command names the function that runs it as `module:function`. The module is imported only for that command.
 """
 
 import argparse
@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
     later: Callable[["Parser"], None] | None = None
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse the known arguments. Return them, and the arguments that are left."""
+        """Parse the known arguments. Return them, and the remaining arguments."""
         self._complete()
         return super().parse_known_args(args, namespace)
 
@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
             later(self)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse. Print an error and exit with 2 if that fails; without a command, print the help and exit with 0."""
+        """Parse. If that fails, print an error and exit with 2. Without a command, print the help and exit with 0."""
         arguments, rest = self.parse_known_args(args, namespace)
         asked: argparse.ArgumentParser = getattr(arguments, "parser", self)
         if rest:
@@ -92,7 +92,7 @@ def _core() -> str:
 
 
 def parser() -> Parser:
-    """Return the parser of all commands with their options; `docs/reference/cli.md` is generated from it."""
+    """Return the parser of all commands with their options. `docs/reference/cli.md` is generated from it."""
     parser = Parser(prog="headrace", description="Solana streams for your users, in one service.")
     parser.add_argument("--version", action="version", version=f"headrace {__version__} (core: {_core()})")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
@@ -151,6 +151,15 @@ def parser() -> Parser:
     )
     decode.add_argument("--owner", metavar="PROGRAM", help="the input is base64 account data of this program")
 
+    banks = _group(commands, "bank", "make bank files for the local chain")
+    clone = _command(banks, "clone", "banking:clone", "write pools and their programs from a node to a bank file")
+    clone.add_argument("--pool", action="append", required=True, metavar="ADDRESS", help="a pool (repeatable)")
+    clone.add_argument(
+        "--mint", action="append", default=[], metavar="MINT", help="the coin of a pump.fun curve (repeatable)"
+    )
+    clone.add_argument("--url", required=True, metavar="URL", help="the node's HTTP endpoint")
+    clone.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to; not a file that exists")
+
     quote = _command(commands, "quote", "quoting:run", "quote a swap exactly, by the accounts in a file")
     quote.add_argument("--accounts", type=Path, required=True, metavar="FILE", help="the pool's accounts, as JSON")
     quote.add_argument(
@@ -174,6 +183,7 @@ def parser() -> Parser:
     )
 
     _add_history(commands)
+    _add_export(commands)
 
     token = _command(commands, "token", "commands:token", "make a token for trying out, signed with JWT_SECRET")
     _add_settings(token)
@@ -182,6 +192,16 @@ def parser() -> Parser:
     config = _command(commands, "config", "commands:config", "show the effective settings and where each came from")
     _add_settings(config, serves=True)
     config.add_argument("--json", action="store_true", help="one JSON object: settings and warnings")
+
+    check = _command(
+        commands, "check", "commands:check", "go through the checklist of a deployment; 1 if something fails"
+    )
+    _add_settings(check, serves=True)
+
+    migrate = _command(
+        commands, "migrate", "commands:migrate", "bring the databases of orders, inboxes and history up to date"
+    )
+    _add_settings(migrate, serves=True)
 
     bench = _command(commands, "bench", "commands:bench", f"measure this machine: {', '.join(BENCHES)}")
     bench.add_argument("what", choices=BENCHES, help="what to measure")
@@ -199,7 +219,7 @@ def _command(commands: Any, name: str, run: str, about: str) -> Parser:
 
 
 def _group(commands: Any, name: str, about: str) -> Any:
-    """Add a command that only has commands of its own; return where these are added."""
+    """Add a command that only has subcommands. Return the object to which these are added."""
     return _added(commands, name, about).add_subparsers(title="commands", metavar="COMMAND")
 
 
@@ -290,19 +310,13 @@ def _add_history(commands: Any) -> None:
     verbs = _group(commands, "history", "ask a running server for past trades, tokens, candles, gaps and slots")
 
     trades = _verb(verbs, "trades", "history:trades", "print trades, newest first")
-    trades.add_argument("--mint", metavar="MINT", help="only of this mint, as the base")
-    trades.add_argument("--program", metavar="NAME", help="only of this program, by name or id")
-    trades.add_argument("--user", metavar="KEY", help="only of this user")
-    _add_times(trades)
+    _add_trades(trades)
 
     tokens = _verb(verbs, "tokens", "history:tokens", "print tokens, newest first")
     tokens.add_argument("--creator", metavar="KEY", help="only of this creator")
 
     candles = _verb(verbs, "candles", "history:candles", "print a mint's candles, oldest first")
-    candles.add_argument("mint", metavar="MINT", help="the mint that is traded")
-    candles.add_argument("--quote", metavar="MINT", help="the mint that is paid in (default: wrapped SOL)")
-    candles.add_argument("--interval", default="1m", metavar="TIME", help="1s to 1d (default %(default)s)")
-    _add_times(candles)
+    _add_candles(candles)
 
     gaps = _verb(verbs, "gaps", "history:gaps", "print gaps, newest first")
     gaps.add_argument("--feed", metavar="FEED", help="only of this feed")
@@ -312,6 +326,34 @@ def _add_history(commands: Any) -> None:
         listing.add_argument("--to", type=_count, metavar="SLOT", help="up to this slot")
     for listing in (trades, tokens, candles, gaps, slots):
         listing.add_argument("--limit", type=_count, default=100, metavar="N", help="how many (default %(default)s)")
+
+
+def _add_export(commands: Any) -> None:
+    verbs = _group(commands, "export", "write past trades or candles of a running server to a file")
+    trades = _verb(verbs, "trades", "exporting:trades", "write trades, newest first")
+    _add_trades(trades)
+    candles = _verb(verbs, "candles", "exporting:candles", "write a mint's candles, oldest first")
+    _add_candles(candles)
+    for export in (trades, candles):
+        export.add_argument(
+            "--format", choices=("csv", "ndjson"), default="csv", help="csv, or ndjson: one JSON object a line"
+        )
+        export.add_argument("--out", default="-", metavar="FILE", help="the file (default: standard output)")
+        export.add_argument("--quiet", action="store_true", help="print no progress")
+
+
+def _add_trades(parser: Parser) -> None:
+    parser.add_argument("--mint", metavar="MINT", help="only of this mint, as the base")
+    parser.add_argument("--program", metavar="NAME", help="only of this program, by name or id")
+    parser.add_argument("--user", metavar="KEY", help="only of this user")
+    _add_times(parser)
+
+
+def _add_candles(parser: Parser) -> None:
+    parser.add_argument("mint", metavar="MINT", help="the mint that is traded")
+    parser.add_argument("--quote", metavar="MINT", help="the mint that is paid in (default: wrapped SOL)")
+    parser.add_argument("--interval", default="1m", metavar="TIME", help="1s to 1d (default %(default)s)")
+    _add_times(parser)
 
 
 def _add_times(parser: Parser) -> None:

@@ -1,4 +1,4 @@
-"""The commands that use the settings of a server: each loads the settings and calls its function with them."""
+"""The commands that use the settings of a server. Each loads the settings and calls its function with them."""
 
 import argparse
 import importlib
@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from headrace.cli import decoding, minting, recordings, serving
+from headrace.cli import checking, decoding, minting, recordings, serving
 from headrace.config import Config, CoreSettings, load, render
 from headrace.model.errors import ConfigError
 from headrace.runtime.log import configure
@@ -15,7 +15,7 @@ from headrace.service.settings import REGISTERS, SECTIONS
 
 
 def _settings(arguments: argparse.Namespace, **unless_set: str) -> Config:
-    """Load the settings, and configure logging by them. `unless_set` are values for variables that are not set."""
+    """Load the settings, and configure logging with them. `unless_set` has values for variables that are not set."""
     for given, default in ((arguments.config, Path("headrace.toml")), (arguments.env_file, Path(".env"))):
         if given != default and not given.is_file():
             raise ConfigError(str(given), "no such file", "a file that exists")
@@ -40,7 +40,7 @@ def worker(arguments: argparse.Namespace) -> int:
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    """Run the demo. If another program has the usual port, use a free one, so that the demo starts all the same."""
+    """Run the demo. If another program uses the usual port, use a free one, so that the demo starts all the same."""
     try:
         return _demo_once(arguments)
     except ConfigError as error:
@@ -91,6 +91,14 @@ def token(arguments: argparse.Namespace) -> int:
 def config(arguments: argparse.Namespace) -> int:
     print(render(_settings(arguments), as_json=arguments.json))
     return 0
+
+
+def migrate(arguments: argparse.Namespace) -> int:
+    return serving.migrate(_settings(arguments))
+
+
+def check(arguments: argparse.Namespace) -> int:
+    return checking.check(_settings(arguments), REGISTERS)
 
 
 def bench(arguments: argparse.Namespace) -> int:

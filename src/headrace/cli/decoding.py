@@ -24,18 +24,17 @@ from headrace.service.updates import load_programs, open_market, open_rpc
 
 STDIN: Final = "-"
 BARE_LENGTH_MIN: Final = 89
-"""Least length of text on the command line that is a transaction itself: keys and signatures have at most 88
-characters.
-"""
+"""Minimum length of text on the command line that is itself a transaction: keys and signatures have at most 88
+characters."""
 
 
 def decode(config: Config, names: Sequence[str], *, owner: str | None, as_json: bool, messages: bool) -> int:
-    """Print what each name stands for: a file, `-`, a signature, a public key, or the text to decode itself.
+    """Decode and print each name: a file, `-`, a signature, a public key, or the text itself.
 
     With `as_json`, prints one JSON object, or one a line if there are several. With `messages`, prints one line of JSON
-    for each message that a stream would publish if it received everything in this order. Raises BadInputError, with the
-    name of the input that can't be read, if there is only one input. Among several names, JSON lines or items of an
-    array, a bad one is reported on standard error and the rest is decoded; 1 is then returned.
+    for each message that a stream would publish if it received everything in this order.
+    If there is only one input and it can't be decoded, raises BadInputError with the input's name. Among several names,
+    JSON lines or items of an array, a bad one is reported on standard error, the others are decoded, and 1 is returned.
     """
     programs = load_programs(config)
     for warning in programs.warnings:
@@ -117,7 +116,10 @@ def _read(config: Config, name: str, owner: str | None) -> bytes:
 
 
 async def _fetch(config: Config, name: str) -> bytes:
-    """Return the transaction or account of this name, as the node's own JSON. Raises BadInputError if none exists."""
+    """Return the transaction or account with this name, as the node's own JSON.
+
+    Raises BadInputError if there is none.
+    """
     rpc = open_rpc(config, SystemClock())
     try:
         if chain_name(name) == "signature":
@@ -135,7 +137,7 @@ async def _fetch(config: Config, name: str) -> bytes:
 
 @contextmanager
 def _naming(what: str) -> Iterator[None]:
-    """Put the name of the input, `what`, before the message of a BadInputError."""
+    """Put the name of the input, `what`, in front of the message of a BadInputError."""
     try:
         yield
     except BadInputError as error:

@@ -48,7 +48,7 @@ def slots(arguments: argparse.Namespace) -> int:
 
 
 def _print(arguments: argparse.Namespace, path: str, names: Sequence[str], columns: Sequence[str], row: Row) -> int:
-    """Print so many items, page after page."""
+    """Print up to `--limit` items, page after page."""
     given = {name.rstrip("_"): value for name in names if (value := getattr(arguments, name)) is not None}
     left: int = arguments.limit
     rows: list[list[str]] = []

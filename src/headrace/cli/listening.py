@@ -57,8 +57,8 @@ async def print_values(
 ) -> int:
     """Print every value of the topics on one line: its JSON as received, or a summary. Return the number of events.
 
-    Ends after `count` events or `timeout_s` seconds; without both, never. Raises Refused, and HeadraceError for a
-    certificate that is not trusted, as the server would show the same certificate again.
+    Ends after `count` events or `timeout_s` seconds. If neither is given, never ends. Raises Refused. Raises
+    HeadraceError for a certificate that is not trusted, because the server would show the same certificate again.
     """
     reported, seen = False, 0
     untrusted = ""
@@ -142,5 +142,5 @@ def _line_of_event(topic: str, data: dict[str, Any]) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text from the chain with control characters escaped: a coin's name can hold commands for a terminal."""
+    """Return text from the chain with control characters escaped: a coin's name can contain commands for a terminal."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         module, _, function = arguments.run.partition(":")
         run: Callable[[Any], int] = getattr(importlib.import_module(f"headrace.cli.{module}"), function)
         status = run(arguments)
-        sys.stdout.flush()  # raises here, and not at the interpreter's end, if the reader is gone
+        sys.stdout.flush()  # raises here, not when the interpreter ends, if the reader has gone
         return status
     except ConfigError as error:
         return _failed(EXIT_USAGE, *getattr(error, "errors", (error,)))

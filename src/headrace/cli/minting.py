@@ -1,4 +1,4 @@
-"""`headrace token`: makes JSON Web Tokens with the server's own secret, for use before there is an issuer."""
+"""`headrace token`: creates JSON Web Tokens with the server's own secret, for use before there is an issuer."""
 
 import argparse
 import sys

@@ -126,7 +126,7 @@ def _row(order: Json) -> list[str]:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return lines of columns as wide as their longest cell, two spaces apart."""
+    """Return lines of columns that are as wide as their longest cell, two spaces apart."""
     cells = [columns, *[[printable(cell) for cell in row] for row in rows]]
     widths = [max(len(row[number]) for row in cells) for number in range(len(columns))]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
@@ -154,7 +154,7 @@ def _follow(arguments: argparse.Namespace, order_id: str, from_seq: int) -> int:
 
 
 async def _until_over(url: str, access: Access, order_id: str, seq: int, *, as_json: bool) -> str:
-    """Print the order's changes to its end, reconnecting if needed. Return the status in which the order ended."""
+    """Print the order's changes until it ends, reconnecting if needed. Return the status in which it ended."""
     backoff = Backoff(initial_s=0.2, max_s=5.0)
     address = f"ws{_checked(url)[4:]}/api/orders/{quote(order_id, safe='')}/stream"
     tls = await asyncio.to_thread(access.tls, url)
@@ -196,7 +196,7 @@ def _checked(url: str) -> str:
 def _read(answer: httpx.Response) -> bytes:
     """Return the body of an answer.
 
-    Raises BadInputError for an encoding that was not requested, and for a body that is too large; reading stops at the
+    Raises BadInputError for an encoding that was not requested, and for a body that is too large. Reading stops at the
     first byte beyond the limit.
     """
     coding = answer.headers.get("content-encoding", "identity").strip().lower()

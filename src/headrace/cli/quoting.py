@@ -16,7 +16,7 @@ FILE_MAX: Final = 64 * 1024 * 1024
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the quote; or print why there is none, and return 1. Raises BadInputError for a file without accounts."""
+    """Print the quote. If there is none, print why, and return 1. Raises BadInputError for a file without accounts."""
     if not is_key(arguments.input):
         raise BadInputError("not a mint", f"{arguments.input[:50]}, expected a public key")
     path = arguments.accounts

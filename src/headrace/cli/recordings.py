@@ -1,4 +1,4 @@
-"""The commands that make recordings and print them."""
+"""The commands that create recordings and print them."""
 
 import asyncio
 import sys

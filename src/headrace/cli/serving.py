@@ -20,13 +20,14 @@ from headrace.cli.listening import print_values
 from headrace.config import Config, CoreSettings
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.settings import GatewaySettings, TlsSettings
-from headrace.model.errors import BadInputError
+from headrace.model.errors import BadInputError, FencedError
 from headrace.runtime import garbage
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.log import configure
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.signals import stopped_by_signals
 from headrace.runtime.supervise import Supervisor
+from headrace.service.migrate import migrate as update_databases
 from headrace.service.server import Service
 from headrace.service.worker import run_worker
 from headrace.sources import Source
@@ -40,8 +41,27 @@ Greeting = Callable[[Service, str], Coroutine[Any, Any, None]]
 
 
 def serve(config: Config, *, record: Path | None) -> int:
-    """Stream from the configured nodes until a signal ends the process."""
-    run(_serve_until_signal(Service(config, record=record)))
+    """Stream from the configured nodes until a signal ends the process.
+
+    A server that was stopped for so long that another took over its work begins again, as one of the others.
+    """
+    while True:
+        try:
+            run(_serve_until_signal(Service(config, record=record)))
+        except FencedError as error:
+            _log.warning("begins_again", error=str(error))
+        else:
+            return 0
+
+
+def migrate(config: Config) -> int:
+    """Bring the databases up to date."""
+
+    async def print_lines() -> None:
+        async for line in update_databases(config, SystemClock()):
+            print(line)
+
+    run(print_lines())
     return 0
 
 
@@ -103,7 +123,7 @@ def _report_unless_lookup(loop: asyncio.AbstractEventLoop, context: dict[str, An
 def generation_of(file: Path) -> str:
     """Return a recording's id, with which its epochs begin.
 
-    Raises BadInputError, with the name, if it is no recording.
+    Raises BadInputError naming the file if it is not a recording.
     """
     try:
         return header_of(file).id
@@ -133,7 +153,7 @@ async def _serve_until_signal(service: Service, greet: Greeting | None = None) -
             greeting = tasks.start("serve", "greeting", partial(_greet, service, greet))
             stopping = tasks.start("serve", "stopping", stop.wait)
             await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
-            greeting.cancel()  # before the gateway ends, as the greeting would report a lost connection
+            greeting.cancel()  # before the gateway ends, because the greeting would report a lost connection
             await asyncio.wait([serving])
             stopping.cancel()
 

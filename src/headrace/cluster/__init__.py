@@ -10,7 +10,7 @@ from headrace.adapters import Register
 from headrace.config import Setting
 
 BOX_MAX: Final = 1_000
-"""Most requests that wait in a box."""
+"""Maximum number of requests that wait in a box."""
 
 SERVE_S: Final = 1.0
 """Seconds that a server waits for a request before it looks whether it still serves."""
@@ -100,7 +100,7 @@ class Cluster(Protocol):
         """Prolong a lease, and leave a note for the next holder; return False if somebody else took it."""
 
     async def release(self, lease: str, token: int, note: bytes) -> None:
-        """End a lease now, unless somebody else took it."""
+        """End a lease now, unless somebody else took it; a `keep` that arrives later is refused."""
 
     async def ask(self, box: str, request: bytes, patience_s: float) -> bytes:
         """Put a request into a box; return the answer of the server that serves the box.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 SERVERS_MAX: Final = 64
-"""Most servers that keep their names in one folder."""
+"""Maximum number of servers that keep their names in one folder."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

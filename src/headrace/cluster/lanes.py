@@ -20,10 +20,10 @@ PATIENCE_S: Final = 1.5
 """Longest wait for the answer of the server that has the lane."""
 
 ANSWERS_MAX: Final = 1_024
-"""Most answers that are remembered, so that a repeated request is published once."""
+"""Maximum number of answers that are remembered, so that a repeated request is published once."""
 
 EVENTS_MAX: Final = 65_536
-"""Most ids of order events that are remembered, so that each event is published once."""
+"""Maximum number of ids of order events that are remembered, so that each event is published once."""
 
 _log = structlog.get_logger("cluster")
 
@@ -72,7 +72,11 @@ class LaneWriter:
             raise InvariantError(f"lane {self.lane}: only the server with the lease begins an epoch")
         batch_id = f"{self._incarnation}/{batch.id}"
         if self.own is not None:
-            return await self._publish_here(self.own, batch_id, batch.publications, positions=batch.positions)
+            try:
+                return await self._publish_here(self.own, batch_id, batch.publications, positions=batch.positions)
+            except FencedError as error:  # nothing was appended: the next try goes to the server that has the lane now
+                self.own = None
+                raise TransientError(str(error)) from error
         named = [([each.name for each in one.topics], one.kind, one.body, one.label) for one in batch.publications]
         request = msgspec.msgpack.encode(_Forwarded(batch_id, named))
         answer = _read_answer(await self._cluster.ask(f"lane:{self.lane}", request, PATIENCE_S))

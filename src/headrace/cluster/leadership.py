@@ -47,7 +47,7 @@ class Candidate:
                 await self._clock.sleep(self._lease_s)
                 continue
             if self._grant is not None:
-                _log.info("lease_taken", lease=self.lease, token=self._grant.token)
+                _log.info("lease_taken", lease=self.lease, number=self._grant.token)
                 return self._grant
             await self._clock.sleep(self._lease_s / TRIES)
 

@@ -65,7 +65,7 @@ class MemoryCluster:
     async def release(self, lease: str, token: int, note: bytes) -> None:
         known = self._leases.setdefault(lease, _Lease())
         if known.token == token:
-            known.holder, known.note = "", note
+            known.holder, known.note, known.token = "", note, token + 1
 
     async def ask(self, box: str, request: bytes, patience_s: float) -> bytes:
         waiting = self._boxes.setdefault(box, asyncio.Queue(BOX_MAX))

@@ -64,7 +64,8 @@ return 1
 )
 _RELEASE: Final = Script("""
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
-return redis.call('HSET', KEYS[1], 'until', '0', 'note', ARGV[2])
+return redis.call('HSET', KEYS[1], 'until', '0', 'note', ARGV[2],
+  'token', string.format('%.0f', ARGV[1] + 1))
 """)
 _ASK: Final = Script("""
 if redis.call('LLEN', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end

@@ -1,6 +1,6 @@
 """Settings from environment, `.env` and `headrace.toml`: checked at the start, and some of them changed while running.
 
-Each adapter declares its settings beside its code, as a frozen `msgspec.Struct` whose fields carry a `Setting`. This
+Each adapter declares its settings next to its code, as a frozen `msgspec.Struct` whose fields have a `Setting`. This
 package imports no adapter: `load` receives the settings types as named sections and returns a `Config`.
 """
 

@@ -44,7 +44,7 @@ class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     database_url: Annotated[
         str | None,
         Setting(
-            "database of orders and of messages to users; without it, SQLite files",
+            "database of orders, of messages to users and of the history; without it, SQLite files",
             env=("DATABASE_URL",),
             kind="database_url",
         ),
@@ -75,6 +75,9 @@ class Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     history: Annotated[
         bool, Setting("keep trades, tokens, slots and gaps on disk, and answer for them", env=("HISTORY_ENABLED",))
     ] = True
+    transfers: Annotated[
+        bool, Setting("publish transfers of tokens in whole transactions", env=("TRANSFERS_ENABLED",))
+    ] = False
     broker: Annotated[
         bool | None,
         Setting(
@@ -87,4 +90,4 @@ class Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 CORE_SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
     {"core": CoreSettings, "features": Features}
 )
-"""The sections of every process; `service/settings.py` adds the sections of other packages and adapters."""
+"""The sections of every process. `service/settings.py` adds the sections of other packages and adapters."""

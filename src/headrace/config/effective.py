@@ -28,7 +28,7 @@ class WrongSettings(ConfigError):  # noqa: N818  (the name that operators see)
 
 
 class Row(NamedTuple):
-    """One setting as `headrace config` shows it; `value` is plain JSON with secrets hidden."""
+    """One setting as `headrace config` shows it. `value` is plain JSON with secrets hidden."""
 
     key: str
     env: tuple[str, ...]
@@ -41,7 +41,7 @@ class Row(NamedTuple):
 class Change(NamedTuple):
     """Effect of a reload, as lists of keys. If there are `errors`, nothing changed.
 
-    `needs_restart`: settings that were given another value but can't change live. They keep their old value, and the
+    `needs_restart` are settings that were given another value but can't change live. They keep their old value, and the
     other settings change all the same.
     """
 
@@ -78,7 +78,7 @@ class Config:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The files from which the settings are read, for `watch`; they need not exist."""
+        """The files from which the settings are read, for `watch`. They need not exist."""
         return (*(path for path in (self._dotenv, self._toml) if path is not None), *self._secret_files)
 
     def section(self, struct: type[S]) -> S:
@@ -88,7 +88,7 @@ class Config:
         return settings
 
     def files(self, struct: type[msgspec.Struct]) -> dict[str, str]:
-        """Return the files that the process writes by the settings of a section: environment name (or key) → path."""
+        """Return the files that a section's settings make the process write: environment name (or key) → path."""
         settings = self.section(struct)
         fields = {name: self._fields[key] for name, key in keys_of(self._sections, struct).items()}
         return {
@@ -115,8 +115,8 @@ class Config:
         """Call `callback(old, new)` when live settings of a section change. Call the returned function to stop.
 
         The callback must be quick. It refuses a change by raising HeadraceError or ValueError before any effect. If a
-        later callback raises, the change is undone by a second call with both arguments swapped, which must take the
-        effect back.
+        later callback raises, the change is undone by a second call with both arguments swapped, which must revert the
+        effect.
         """
         entry = (struct, callback)
         self._listeners.append(entry)
@@ -128,12 +128,15 @@ class Config:
         return stop
 
     def read(self) -> Inputs:
-        """Read environment and files again, without checking the values. Blocks on files; may run in a thread."""
+        """Read environment and files again, without checking the values.
+
+        Blocks on files, so it may be called in a thread.
+        """
         inputs = read_inputs(self._env, self._dotenv, self._toml, self._sections)
         return read_secret_files(inputs, names_of_files(self._fields.values()))
 
     def reload(self, inputs: Inputs | None = None) -> Change:
-        """Put `inputs` (default: read now) in force. With an error anywhere, all settings stay as they were.
+        """Put `inputs` (default: read now) in force. If there is any error, all settings stay unchanged.
 
         On an event loop, call `read` in a thread and pass its result. If a callback raises anything but a refusal, the
         exception is raised after the change was undone.
@@ -166,7 +169,7 @@ class Config:
     def _announce(self, settings: Mapping[type[msgspec.Struct], msgspec.Struct]) -> list[ConfigError]:
         """Call the callbacks of every section that differs.
 
-        If a callback refuses, call the earlier callbacks to undo.
+        If a callback refuses, call the earlier callbacks again to undo the change.
         """
         struct: type[msgspec.Struct] | None = None
         try:
@@ -194,8 +197,8 @@ def load(
 ) -> Config:
     """Read all settings. `sections` maps TOML section names to settings types, each field with a `Setting`.
 
-    A file that does not exist is no error. Raises WrongSettings (a ConfigError) with all errors of the settings, and
-    TypeError for a settings type that is itself wrong.
+    A file that does not exist is not an error. Raises WrongSettings (a ConfigError) with all errors of the settings,
+    and TypeError for a settings type that is itself wrong.
     """
     return Config(sections, env, dotenv, toml)
 

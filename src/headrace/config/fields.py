@@ -1,4 +1,4 @@
-"""All settings of all sections by name: reads, checks and shows the value of each field."""
+"""All settings of all sections by name. Parses, checks and shows the value of each field."""
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_args, get_origin
@@ -90,7 +90,7 @@ class Field(NamedTuple):
             given = ",".join(KINDS[self.setting.kind].refused(item.strip()) for item in items)
         elif isinstance(given, list) and all(isinstance(item, str) for item in given):
             given = [KINDS[self.setting.kind].refused(item) for item in given]
-        elif isinstance(given, list | dict):  # not shown, as it may hold a secret anywhere
+        elif isinstance(given, list | dict):  # not shown, because any part of it may contain a secret
             return "a list" if isinstance(given, list) else "a table"
         text = redact(repr(given))
         return text if len(text) <= _SHOWN_LENGTH_MAX else f"{text[:_SHOWN_LENGTH_MAX]}…"
@@ -131,9 +131,9 @@ def fields_of(sections: Mapping[str, type[msgspec.Struct]]) -> dict[str, Field]:
 
 
 def names_of_files(fields: Iterable[Field]) -> dict[str, str]:
-    """Return `NAME_FILE` → `NAME` for each setting that may hold a secret: those declared so, and URLs.
+    """Return `NAME_FILE` → `NAME` for each setting that may contain a secret: those declared as secret, and URLs.
 
-    A name that some setting has itself is left out.
+    A name that is itself the name of a setting is left out.
     """
     fields = tuple(fields)
     taken = {name for field in fields for name in field.setting.env}

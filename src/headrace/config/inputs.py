@@ -1,4 +1,4 @@
-"""Reads environment, `.env` and `headrace.toml` into unchecked values with their origins; sizes are bounded."""
+"""Reads environment, `.env` and `headrace.toml` into unchecked values with their origins. Sizes are limited."""
 
 import io
 import re
@@ -16,7 +16,7 @@ LINE_LENGTH_MAX: Final = 4_096
 
 
 class Origin(NamedTuple):
-    """Origin of a setting's value. `place` is the name of a variable or file; `line` counts from 1, None if unknown."""
+    """Origin of a setting's value. `place` is the name of a variable or file. `line` counts from 1; None if unknown."""
 
     kind: Literal["default", "environment", "dotenv", "toml"]
     place: str = ""
@@ -31,7 +31,7 @@ class Origin(NamedTuple):
 
 
 class Given(NamedTuple):
-    """An unchecked value: text if from the environment or `.env`, otherwise a TOML value."""
+    """An unchecked value: text if it is from the environment or `.env`, otherwise a TOML value."""
 
     value: Any
     origin: Origin
@@ -40,7 +40,7 @@ class Given(NamedTuple):
 class Inputs(NamedTuple):
     """All values given. The keys of `toml` are `section.field`. `errors` lists everything that could not be read.
 
-    `files` are those that exist of `.env` and `headrace.toml`, `secret_files` those that variables name.
+    `files` are the existing ones of `.env` and `headrace.toml`. `secret_files` are those that variables name.
     """
 
     environment: dict[str, Given]
@@ -55,8 +55,8 @@ class Inputs(NamedTuple):
 def read_inputs(env: Mapping[str, str], dotenv: Path | None, toml: Path | None, nested: Collection[str] = ()) -> Inputs:
     """Read environment and files once. Blocks.
 
-    A file that does not exist gives no values; any other problem becomes an error. `nested` are the names of all
-    sections; they show which tables within a section are sections themselves (`venues.raydium`).
+    A file that does not exist gives no values. Any other problem becomes an error. `nested` are the names of all
+    sections. They show which tables within a section are sections themselves (`venues.raydium`).
     """
     environment = {name: Given(text, Origin("environment", name)) for name, text in env.items()}
     errors: list[ConfigError] = []
@@ -74,9 +74,9 @@ def read_inputs(env: Mapping[str, str], dotenv: Path | None, toml: Path | None, 
 
 
 def read_text(path: Path, key: str) -> str | None:
-    """Return the file's text, or None without a file. Blocks.
+    """Return the file's text, or None if there is no file. Blocks.
 
-    Raises ConfigError of `key` if the file is too large, unreadable or not UTF-8.
+    Raises ConfigError for `key` if the file is too large, unreadable or not UTF-8.
     """
     expected = f"a readable UTF-8 text file of at most {FILE_BYTES_MAX} bytes"
     try:
@@ -98,9 +98,9 @@ def read_text(path: Path, key: str) -> str | None:
 
 
 def _parse_dotenv(name: str, text: str, errors: list[ConfigError], warnings: list[str]) -> dict[str, Given]:
-    """Read `NAME=value` lines as python-dotenv does, without interpolation.
+    """Parse `NAME=value` lines as python-dotenv does, without interpolation.
 
-    Errors name a bad line by its number only.
+    Errors name a bad line only by its number.
     """
     found: dict[str, Given] = {}
     if any(len(line) > LINE_LENGTH_MAX for line in text.splitlines()):
@@ -124,7 +124,7 @@ def _parse_toml(name: str, text: str, errors: list[ConfigError], nested: Collect
     expected = "TOML: [section] lines and field = value lines"
     try:
         document = tomllib.loads(text)
-    except ValueError as error:  # TOMLDecodeError, or a number of more digits than Python converts
+    except ValueError as error:  # TOMLDecodeError, or a number with more digits than Python converts
         wrong = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "a number too long"
         errors.append(ConfigError(name, f"broken TOML: {wrong}", expected))
         return {}

@@ -12,7 +12,7 @@ from headrace.model.redact import HIDDEN, redact, redact_url
 Kind: TypeAlias = Literal["text", "ws_url", "http_url", "redis_url", "database_url", "key", "file"]
 
 URLS: Final[frozenset[Kind]] = frozenset({"ws_url", "http_url", "redis_url", "database_url"})
-"""Kinds whose values may hold a password or an API key."""
+"""Kinds whose values may contain a password or an API key."""
 
 _URL_LENGTH_MAX: Final = 2048
 _HOST_AND_PORT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}:[0-9]{1,5}")
@@ -31,7 +31,7 @@ class Demand(NamedTuple):
     scheme: str = ""
 
     def complete(self, text: str) -> str:
-        """Return the value with its scheme, if only a host and a port are given."""
+        """Return the value, with its scheme added if it is only a host and a port."""
         return f"{self.scheme}://{text}" if self.scheme and _HOST_AND_PORT.fullmatch(text) else text
 
 
@@ -50,7 +50,7 @@ def _url(schemes: tuple[str, ...], *, host: bool = True) -> Callable[[str], bool
 
 
 def _refused_url(text: str) -> str:
-    """Return scheme and host of a malformed URL; the rest is hidden, as secrets could be anywhere in it."""
+    """Return scheme and host of a malformed URL. The remainder is hidden, because any part of it could be secret."""
     if not text:
         return text
     start = re.match(r"[A-Za-z][A-Za-z0-9+.-]{0,15}://[A-Za-z0-9.-]{0,253}(:[0-9]{0,6})?(?=[/?#]|$)", text)

@@ -13,7 +13,7 @@ _VALUE_WIDTH_MAX: Final = 60
 
 
 def render(config: Config, *, as_json: bool) -> str:
-    """Return a table for people, or one JSON object `{"settings": […], "warnings": […]}`; secrets are `***` in both."""
+    """Return a table for people, or one JSON object `{"settings": […], "warnings": […]}`. Secrets are `***` in both."""
     rows = config.describe()
     if as_json:
         document = {"settings": [row._asdict() for row in rows], "warnings": list(config.warnings)}
@@ -61,7 +61,7 @@ def _table(rows: list[Row]) -> str:
 
 
 def _place(row: Row) -> str:
-    """Return the origin of the value; for a default, the environment name that would replace it."""
+    """Return the origin of the value. For a default, return the environment name that would replace it."""
     return f"default ({row.env[0]})" if row.origin == "default" and row.env else row.origin
 
 

@@ -1,4 +1,4 @@
-"""Chooses which of the given values applies, checks it, and finds names that no setting has. Pure."""
+"""Chooses which of the given values applies, checks it, and finds names that are not settings. Pure."""
 
 import difflib
 import re
@@ -17,7 +17,7 @@ OWN_PREFIX: Final = "HEADRACE_"
 _OF_CLIENTS: Final = frozenset({"HEADRACE_TOKEN"})
 """Variables that `headrace listen` and `headrace orders` read.
 
-A server ignores them, as both may run from one shell.
+A server ignores them, because both may run from one shell.
 """
 
 _NEAR_MISS: Final = 0.85
@@ -25,7 +25,10 @@ _SERVICE_LINK: Final = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT_\
 
 
 class Resolved(NamedTuple):
-    """Values and origins by key. `errors` lists all errors at once; with any error, the values must not be used."""
+    """Values and origins by key. `errors` lists all errors at once.
+
+    If there is any error, the values must not be used.
+    """
 
     values: dict[str, Any]
     origins: dict[str, Origin]
@@ -36,8 +39,8 @@ class Resolved(NamedTuple):
 def resolve(fields: Mapping[str, Field], inputs: Inputs) -> Resolved:
     """Choose each value.
 
-    The environment comes before `.env`, `.env` before `headrace.toml`, and that before the default. Among several names
-    of one setting, the first that is set counts.
+    The environment takes precedence over `.env`, `.env` over `headrace.toml`, and `headrace.toml` over the default. Of
+    several environment names of one setting, the first that is set is used.
     """
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
@@ -98,7 +101,7 @@ def _variable(given: Given) -> str:
 
 
 def _unknown_names(fields: Mapping[str, Field], inputs: Inputs) -> Iterable[ConfigError]:
-    """Yield an error for each name that no setting has, in the files and, with our prefix, in the environment."""
+    """Yield an error for each name in the files that is not a setting; with OWN_PREFIX, also in the environment."""
     known = _known_names(fields)
     own = [
         (name, given)
@@ -147,7 +150,7 @@ def _nearest_section(name: str, section: str, fields: Mapping[str, Field]) -> st
 
 
 def _nearest_key(name: str, key: str, fields: Mapping[str, Field]) -> str | None:
-    """Return the nearest key: a field of the same name anywhere, else the nearest spelling in the section or in all."""
+    """Return the nearest key: a field of the same name anywhere, or the nearest spelling in the section or in all."""
     section = key.rpartition(".")[0]
     own = {field.key for field in fields.values() if field.section == section}
     return (
@@ -162,7 +165,7 @@ def _anywhere(fits: Callable[[Field], bool], fields: Mapping[str, Field]) -> str
 
 
 def _near_misses(fields: Mapping[str, Field], environment: Mapping[str, Given]) -> Iterable[str]:
-    """Yield a warning for each variable whose name is almost a setting's. No error: the environment is shared."""
+    """Yield a warning for each variable whose name is almost a setting's. Not an error: the environment is shared."""
     known = _known_names(fields)
     for name in sorted(environment):
         if name in known or name.startswith(OWN_PREFIX):

@@ -1,4 +1,4 @@
-"""Takes secrets from files: `JWT_SECRET_FILE=/run/secrets/jwt` gives JWT_SECRET the content of that file."""
+"""Reads secrets from files: `JWT_SECRET_FILE=/run/secrets/jwt` sets JWT_SECRET to the content of that file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,9 +8,9 @@ from headrace.model.errors import ConfigError
 
 
 def read_secret_files(inputs: Inputs, names: Mapping[str, str]) -> Inputs:
-    """Return the inputs with the content of files in place of the variables of `names`, which name the files. Blocks.
+    """Return the inputs with the content of files in place of the variables in `names`, which name the files. Blocks.
 
-    An empty variable counts as one that is not set. Errors name the variable and the file, never the content.
+    An empty variable is treated as one that is not set. Errors name the variable and the file, never the content.
     """
     errors: list[ConfigError] = []
     paths: list[Path] = []

@@ -7,12 +7,13 @@ from headrace.config.kinds import Kind
 
 @dataclass(frozen=True)
 class Setting:
-    """Declaration beside a settings field's type, as in `Annotated[int, msgspec.Meta(ge=1), Setting("TCP port")]`.
+    """Declaration in a settings field's type, as in `Annotated[int, msgspec.Meta(ge=1), Setting("TCP port")]`.
 
-    `env` are its environment names; the first name that is set counts. `live`: it may change without a restart.
-    `secret`: its value is never shown. `kind`: a further requirement on text (on each item of a list): `ws_url`,
-    `http_url`, `redis_url`, `database_url` or `key`. URLs are shown without their passwords and API keys. Kind `file`:
-    a file that the process writes.
+    - `env`: its environment names. The first name that is set is used.
+    - `live`: it may change without a restart.
+    - `secret`: its value is never shown.
+    - `kind`: a further requirement on text (on each item of a list): `ws_url`, `http_url`, `redis_url`, `database_url`
+      or `key`. URLs are shown without their passwords and API keys. The kind `file` is a file that the process writes.
     """
 
     about: str

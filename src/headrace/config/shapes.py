@@ -1,4 +1,4 @@
-"""The types that a settings field may have: parse text or TOML, check the value, describe the values expected."""
+"""The types that a settings field may have: parses text or TOML, checks the value, describes the accepted values."""
 
 import math
 import re
@@ -20,8 +20,9 @@ class RefusedError(ValueError):
 
 
 class Shape(NamedTuple):
-    """Parsed type of a setting: `base`, or one of `choices`. `many`: a list of them. `optional`: or None.
+    """Parsed type of a setting: `base`, or one of `choices`.
 
+    `many` means a list of them, and `optional` that None is allowed.
     `limits` are the msgspec.Meta of one item, `many_limits` those of the list.
     """
 

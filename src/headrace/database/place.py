@@ -18,7 +18,7 @@ class Place(NamedTuple):
 
 
 def place_of(database_url: str | None, file: str) -> Place:
-    """Return the database that the URL names; without a URL, the SQLite file."""
+    """Return the database that the URL names, or the SQLite file if there is no URL."""
     if not database_url:
         return Place("sqlite", file)
     if database_url.startswith("sqlite:"):

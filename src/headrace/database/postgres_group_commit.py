@@ -29,7 +29,7 @@ AWAY: Final = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.PostgresSystemError,
 )
-"""Errors after which it is unknown whether a transaction was committed. The database can't be used for now."""
+"""Errors after which it is unknown whether a transaction was committed, and the database can't be used for now."""
 
 
 def away(error: Exception) -> TransientError:
@@ -38,10 +38,10 @@ def away(error: Exception) -> TransientError:
 
 
 class Lane(Generic[J]):
-    """Jobs that run in the order in which they were given; `transact` runs all waiting jobs in one transaction.
+    """Jobs that run in the order in which they were given. `transact` runs all waiting jobs in one transaction.
 
-    Callers get their results when `transact` has returned. `after` runs then, before the next transaction. `on_trouble`
-    is called with the error if the database can't be used.
+    Callers get their results when `transact` has returned. `after` runs next, before the following transaction.
+    `on_trouble` is called with the error if the database can't be used.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class Lane(Generic[J]):
         return future
 
     def send(self, job: J) -> None:
-        """Queue a job whose result no caller waits for; its errors are dropped."""
+        """Queue a job whose result no caller waits for. Its errors are dropped."""
         self._put(job, None)
 
     def close(self) -> None:
-        """Let `run` finish the queued jobs and return."""
+        """Make `run` finish the queued jobs and return."""
         self._closed = True
         self._wake.set()
 
@@ -122,7 +122,7 @@ class Lane(Generic[J]):
     async def _run_transaction(self, db: Db, jobs: Sequence[J]) -> Sequence[Any]:
         """Run the jobs in a transaction.
 
-        If the database refuses one job, only that job fails, and the rest run without it.
+        If the database refuses one job, only that job fails, and the other jobs run without it.
         """
         for last in (*[False] * (TRIES - 1), True):
             try:

@@ -9,7 +9,7 @@ from headrace.model.errors import ConfigError, TransientError
 
 TIMEOUT_S: Final = 10.0
 PATIENT_S: Final = 3.0
-"""Longest time in seconds that a start waits for a database before it goes on without one."""
+"""Maximum seconds that a start waits for a database before it continues without one."""
 OLDEST: Final = 14
 SESSION: Final = {
     "application_name": "headrace",
@@ -18,7 +18,7 @@ SESSION: Final = {
     # If a process hangs in a transaction, its row locks must be released before its leases end.
     "idle_in_transaction_session_timeout": "2s",
     "lock_timeout": "5s",
-    # Plans are cached. A plan made for a small table must not scan the whole table once it has grown.
+    # Plans are cached. A plan made for a small table must not scan the whole table once the table has grown.
     "enable_seqscan": "off",
     "plan_cache_mode": "force_generic_plan",
 }
@@ -52,7 +52,7 @@ async def connect(url: str, timeout_s: float = TIMEOUT_S) -> Db:
 
 
 async def reconnect(url: str) -> Db:
-    """Connect again. Raises TransientError even if the server refuses, as it may accept a later try."""
+    """Connect again. Raises TransientError even if the server refuses, because it may accept a later try."""
     try:
         return await connect(url)
     except ConfigError as error:

@@ -19,14 +19,17 @@ T = TypeVar("T")
 
 BATCH_MAX: Final = 512
 LOCK_S: Final = 0.2
-"""Longest time in seconds that one statement waits for a lock of another process. Queued reads can run after it."""
+"""Maximum seconds that one statement waits for a lock of another process. Queued reads can run after it."""
 READ_S: Final = 1.0
 WRITE_S: Final = 5.0
-"""Longest time in seconds that a job waits for a lock of another process, counted from when the job was queued."""
+"""Maximum seconds that a job waits for a lock of another process, counted from the time when the job was queued."""
 SWITCH_S: Final = 0.0002
 
 _DEFECTS: Final = (sqlite3.Error, ValueError, TypeError, LookupError, ArithmeticError)
-"""Exceptions by which a defect in a job shows (an integer beyond 64 bits: OverflowError). Only that job fails."""
+"""Exceptions that a defect in a job raises (for example OverflowError for an integer beyond 64 bits).
+
+Only that job fails.
+"""
 _BROKEN: Final = frozenset(
     {
         sqlite3.SQLITE_CORRUPT,
@@ -37,9 +40,12 @@ _BROKEN: Final = frozenset(
         sqlite3.SQLITE_PROTOCOL,
     }
 )
-"""Errors after which the connection may stay unusable even if the file is right again. The next job opens a new one."""
+"""Errors after which the connection may stay unusable even if the file is usable again.
+
+The next job opens a new one.
+"""
 _ROOM: Final = 262_144
-"""Bytes that a database must be able to store after a failure, before it counts as usable again."""
+"""Number of bytes that a database must be able to store after a failure before it is reported as usable again."""
 
 Tail = Callable[[sqlite3.Connection, int], tuple[list[E], int]]
 """Returns the new rows beyond a mark, and the new mark. Called inside the transaction, just before its commit."""
@@ -49,7 +55,7 @@ Setup = Callable[[sqlite3.Connection], object]
 
 
 class _Piece(NamedTuple):
-    """A job of the queue. `future` None: no caller waits for it. `since_s` is the time at which it was queued."""
+    """A job in the queue. `future` is None if no caller waits for it. `since_s` is the time at which it was queued."""
 
     work: Callable[[sqlite3.Connection], Any]
     future: asyncio.Future[Any] | None
@@ -61,15 +67,15 @@ class SqliteThread(Generic[E]):
     """Runs jobs on the connection, in the order in which they were given.
 
     A job is a plain function of the connection; all waiting jobs run in one transaction. A job that raises a
-    HeadraceError before it wrote anything fails alone. If it had written, the transaction starts over without it, so a
-    job must not keep state of its own. After the commit the event loop gets `on_news` (with what `tail` returned), then
-    the results and the errors of jobs. While another process holds the lock, jobs that only read overtake jobs that
-    write.
-
+    HeadraceError before it wrote anything fails alone. If it had written, the transaction is repeated without it, so a
+    job must not keep state of its own.
+    After the commit the event loop calls `on_news` (with the rows from `tail`), and then delivers the results and the
+    errors of jobs. While another process has the lock, jobs that only read overtake jobs that write.
     If the database can't be used (locked too long, disk full, damaged, its file moved away, replaced or cut short),
     every job of the transaction gets TransientError, and `on_trouble` is called with it. Each later job tries again. It
     opens the database again if needed, and `setup` then runs again. A file that this thread once had open is never
-    created again, as all acknowledged rows are in the old file. Errors of `setup` are passed to the jobs unchanged.
+    created again, because all acknowledged rows are in the old file. Errors of `setup` are passed to the jobs
+    unchanged.
     """
 
     def __init__(
@@ -101,13 +107,13 @@ class SqliteThread(Generic[E]):
         return future
 
     def send(self, work: Callable[[sqlite3.Connection], object]) -> None:
-        """Queue a job whose result no caller waits for; its errors are dropped."""
+        """Queue a job whose result no caller waits for. Its errors are dropped."""
         self._put(_Piece(work, None, True, time.monotonic()))
 
     async def check(self, *, thorough: bool) -> None:
-        """Read the file's header and commit a row. Raises as jobs do if the database can't be used.
+        """Check that the database is usable by reading its header and committing a row.
 
-        `thorough`: the row is so large that the file needs space to grow.
+        Raises the same errors as a job. If `thorough`, write a row so large that the file must grow.
         """
         await self.ask(self._look, writes=False)
         await self.ask(partial(_occupy, _ROOM if thorough else 0))
@@ -223,7 +229,7 @@ class SqliteThread(Generic[E]):
     def _work(self, connection: sqlite3.Connection, pieces: list[_Piece], results: dict[int, object]) -> int | None:
         """Run the jobs.
 
-        Return the number of a job that wrote and then failed, as all must then start over without it.
+        Return the number of a job that wrote and then failed, because all jobs must then be repeated without it.
         """
         spoilt = {number for number, result in results.items() if isinstance(result, _Spoilt)}
         for number, piece in enumerate(pieces):
@@ -272,7 +278,7 @@ class SqliteThread(Generic[E]):
 
 
 class _Spoilt(NamedTuple):
-    """The job failed after it wrote; the transaction was repeated without it."""
+    """The job failed after it wrote. The transaction was repeated without it."""
 
     failure: HeadraceError
 

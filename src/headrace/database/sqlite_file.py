@@ -14,14 +14,14 @@ from headrace.model.errors import TransientError
 
 MEMORY: Final = ":memory:"
 AGAIN_S: Final = 0.25
-"""Shortest pause in seconds after a failed opening; after a slow one, the pause is four times its duration."""
+"""Minimum pause in seconds after a failed opening. After a slow one, the pause is four times its duration."""
 
 _SIDES: Final = ("-wal", "-shm")
 _ID_MAX: Final = 2**31 - 1
 
 
 class _Place(NamedTuple):
-    """Device and inode of the database and of SQLite's files beside it; None for a file that does not exist."""
+    """Device and inode of the database and of the files that SQLite keeps next to it; None for a missing file."""
 
     main: tuple[int, int] | None
     wal: tuple[int, int] | None
@@ -32,7 +32,8 @@ class SqliteFile:
     """Gives a connection whose commits are in the file at `path`, or raises TransientError. For one thread only.
 
     The first opening may create the file. A later opening must find the same database (by an id inside it), undamaged,
-    and must pass the caller's `accept`. `lock_s` is the longest time that a statement waits for another process.
+    and must pass the caller's `accept`. `lock_s` is the maximum time in seconds that a statement waits for another
+    process.
     """
 
     def __init__(self, path: str, *, durable: bool, lock_s: float) -> None:
@@ -75,7 +76,8 @@ class SqliteFile:
     def check(self) -> None:
         """Raise TransientError if the file at the path is not the one that was opened, or was cut short.
 
-        The connection is kept while there is no file at the path, as the file may come back. Otherwise it is closed.
+        The connection is kept while there is no file at the path, because the file may come back. Otherwise it is
+        closed.
         """
         if self._path == MEMORY:
             return
@@ -106,8 +108,8 @@ class SqliteFile:
     def read_afresh(self) -> None:
         """Read the file's header through a new connection. Raises sqlite3.Error.
 
-        A connection with a cache may not notice that others wrote into the file. (Opening the file without SQLite would
-        release this process's locks.)
+        A connection with a cache may not notice that other processes wrote into the file. (Opening the file without
+        SQLite would release this process's locks.)
         """
         if self._path != MEMORY:
             with contextlib.closing(self._connect(create=False)) as connection:
@@ -120,7 +122,7 @@ class SqliteFile:
                 self._connection.execute("rollback")
 
     def close(self) -> None:
-        """Close the connection; the next use opens a new one."""
+        """Close the connection. The next use opens a new one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
@@ -175,7 +177,7 @@ class SqliteFile:
             raise TransientError("the database's file is damaged")
 
     def _identify(self, connection: sqlite3.Connection) -> int:
-        """Return the number that identifies the database; the first opening draws it."""
+        """Return the number that identifies the database. The first opening draws it at random."""
         connection.execute("begin immediate")
         found = int(connection.execute("pragma application_id").fetchone()[0])
         if not found:
@@ -206,7 +208,7 @@ def _judge(fault: str | None) -> None:
 
 
 def _stat(path: str) -> os.stat_result | None:
-    """Return the status of a file. None for a file that does not exist, or whose folder must not be read."""
+    """Return the status of a file. None for a file that does not exist, or whose folder is not readable."""
     try:
         return os.stat(path)  # noqa: PTH116  (runs with each commit, and takes half as long as Path.stat)
     except OSError:

@@ -1,1 +1,1 @@
-"""From bytes to named fields: Anchor IDLs compiled to fast decoders, and events found in transactions. Pure."""
+"""Turns bytes into named fields: compiles Anchor IDLs to fast decoders, and finds events in transactions. Pure."""

@@ -1,7 +1,8 @@
 """Converts Codama root nodes to the IDL that Anchor would write for the same program.
 
 Names get the case of an Anchor IDL: fields and instructions in snake case; accounts, events, types and variants in
-Pascal case. A node that borsh has no type for becomes a type that is refused, with the node's name in the warning.
+Pascal case. A node without an equivalent borsh type becomes a type that is refused, with the node's name in the
+warning.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ Node = Mapping[str, Any]
 
 DEPTH_MAX: Final = 64
 _ANCHORS_NAME: Final = "discriminator"
-"""Codama's name for a field with an Anchor discriminator, which is no field of the program's own struct."""
+"""Codama's name for a field with an Anchor discriminator, which is not a field of the program's own struct."""
 
 
 def is_codama(document: Node) -> bool:
@@ -26,7 +27,7 @@ def is_codama(document: Node) -> bool:
 
 
 def as_anchor(document: Node) -> dict[str, Any]:
-    """Return the program of a root node as an Anchor IDL. Never raises: the IDL reader refuses malformed parts."""
+    """Return the program of a root node as an Anchor IDL. Never raises: the IDL parser refuses malformed parts."""
     return _Program(document["program"]).idl()
 
 
@@ -48,7 +49,7 @@ def _snake(name: object) -> Any:
 
 
 class _Program:
-    """Converter of one program node. Structs and enums inside others get names of their own."""
+    """Converter of one program node. Structs and enums inside other types get generated names."""
 
     def __init__(self, program: Node) -> None:
         self.program = program
@@ -86,7 +87,7 @@ class _Program:
         self.types.append({"name": name, "type": body})
 
     def inside(self, node: Node) -> dict[str, Any]:
-        """Add a struct or enum that has no name of its own; return a reference to it."""
+        """Add a struct or enum that has no name of its own. Return a reference to it."""
         name = f"(inside {len(self.types)})"
         self.types.append({})
         at = len(self.types) - 1
@@ -101,7 +102,7 @@ class _Program:
         ]
 
     def enum(self, node: Node) -> dict[str, Any]:
-        """Return variants in the order of their numbers; a number without a node becomes an unreadable variant."""
+        """Return variants in the order of their numbers. A number without a node becomes an unreadable variant."""
         numbered: dict[int, dict[str, Any]] = {}
         number = -1
         for each in map(_node, _listed(node, "variants")):
@@ -187,7 +188,7 @@ class _Program:
         return _unsupported(count)
 
     def with_hidden(self, node: Node, inner: Node, depth: int) -> Any:
-        """Return the type of a value that follows or precedes constants; the bytes of the constants are skipped."""
+        """Return the type of a value that follows or precedes constants. The bytes of the constants are skipped."""
         before = node.get("kind") == "hiddenPrefixTypeNode"
         constants = [self.constant(_node(each)) for each in _listed(node, "prefix" if before else "suffix")]
         if None in constants:
@@ -277,7 +278,10 @@ class _Program:
         return sorted(found), hidden if hidden == len(named) else 0
 
     def leading(self, marks: list[tuple[int, list[int]]] | None) -> Any:
-        """Return the bytes that all marks together put at the start; else a text, which the IDL reader refuses."""
+        """Return the bytes that all marks together form at the start of the data.
+
+        If they don't form such a prefix, return a text, which the IDL parser refuses.
+        """
         joined: list[int] = []
         for at, value in marks or ():
             if at != len(joined):
@@ -312,7 +316,10 @@ class _Program:
 
 
 def _number(node: Node) -> Any:
-    """Return the name of the node's scalar type. For a node without such a type, return a text that names no type."""
+    """Return the name of the node's scalar type.
+
+    For a node without such a type, return a text that is not a type's name.
+    """
     while isinstance(node.get("number"), dict):
         node = node["number"]
     if node.get("kind") != "numberTypeNode":

@@ -14,7 +14,7 @@ from headrace.decoders.shapes import Shape, Struct
 from headrace.model.keys import KEY_TEXTS
 
 Decoded = tuple[dict[str, Any], int]
-"""The fields, and how many bytes follow them."""
+"""The fields, and the number of bytes after them."""
 Decode = Callable[..., Decoded]
 """`decode(data: bytes, start: int = 0)`."""
 
@@ -25,7 +25,7 @@ _CODES: Final = {
 _INLINE_MAX: Final = 48
 """Maximum number of parts of a nested value that is read inline.
 
-A larger value gets its own function, to bound the size of each function.
+A larger value gets its own function, to limit the size of each function.
 """
 
 
@@ -56,9 +56,9 @@ class _Bools(dict[int, bool]):
 class Hooks(NamedTuple):
     """Functions that a decoder calls for data that does not fit its layout.
 
-    `short(data, start)` reads data that does not fit; `longer(data, start)` reads data with another whole field. Both
+    `short(data, start)` reads data that does not fit. `longer(data, start)` reads data with another whole field. Both
     return what the decoder would return. `count_short(length)`, `count_variant()`, `count_invalid()`,
-    `count_unreadable()` and `count_linked(variants, invalid)` count.
+    `count_unreadable()` and `count_linked(variants, invalid)` count mismatches.
     """
 
     short: Decode
@@ -73,9 +73,9 @@ class Hooks(NamedTuple):
 class ValueWriter:
     """Writes statements that read values one after another, and collects the names that they use in `space`.
 
-    The code runs where `data`, its length `n` and the position `p` are defined, and leaves with `return short(data,
+    The code runs where `data`, its length `n` and the position `p` are defined, and exits with `return short(data,
     start)`. If `slot` is set, the next value read is assigned to it. After `stopped`, the position of later values is
-    unknown: they are None.
+    unknown, so they are None.
     """
 
     def __init__(self, hooks: Hooks) -> None:
@@ -101,7 +101,7 @@ class ValueWriter:
     def fresh(self, prefix: str = "v") -> str:
         """Return a new name.
 
-        For a field with a `slot`, the first name is that slot, so that fields keep their order.
+        The first name for a field with a `slot` is that slot, so that fields keep their order.
         """
         if self.slot and prefix == "v":
             slot, self.slot = self.slot, ""
@@ -246,7 +246,7 @@ class ValueWriter:
         raise AssertionError(shape)
 
     def unreadable(self) -> None:
-        """Emit a stop: a final one, or in a branch, where other data may be readable, a call of the slow reader."""
+        """Emit a stop. In a branch, where other data may be readable, emit a call of the slow reader instead."""
         self.flush()
         if self.indent > self.top:
             self.line("return short(data, start)")
@@ -289,7 +289,7 @@ class ValueWriter:
         self.run_format, self.run_names = "", []
 
     def count(self, kind: str) -> str:
-        """Emit the read of a length, count or tag, which ends the collected run."""
+        """Emit the read of a length, count or tag. It ends the collected run."""
         name = self.fresh()
         self.run_format += _CODES[kind]
         self.run_names.append(name)
@@ -308,7 +308,7 @@ class ValueWriter:
     def vec(self, shape: shapes.Vec) -> str:
         count = self.count(shape.prefix)
         if shape.item.size is None:
-            # Bounded by the bytes that are left, before anything is allocated.
+            # Limited by the number of bytes left, before anything is allocated.
             self.line(f"if {count} * {shape.item.floor} > n - p: return short(data, start)")
             return self.loop(shape.item, count)
         raw = self.slice(f"{count} * {shape.item.size}", "{}")

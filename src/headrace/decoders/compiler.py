@@ -15,16 +15,16 @@ class Layout:
     """One event, account or instruction, ready to decode. Compiled when it is first used.
 
     `decode(data, start=0)` returns the fields and the number of bytes after them. It never raises on bad bytes. Each
-    kind of misfit has a counter:
+    kind of mismatch has a counter:
 
-    - `short_reads`: fields that are not whole in `data` are None. A nested struct keeps its first fields.
+    - `short_reads`: fields that are not complete in `data` are None. A nested struct keeps its first fields.
     - `unknown_variants`: an enum index that the IDL lacks is returned as a number. If the length of its data is
       unknown, everything after it is None.
-    - `unreadable_parts`: from a value on whose type the IDL does not define, everything is None.
+    - `unreadable_parts`: a value whose type the IDL does not define, and everything after it, is None.
     - `invalid_values`: bools and option tags that are neither 0 nor 1 are read as true and present.
 
-    `aliases` are other names for some fields (IDL's name → other name). At a length of `data` in `complete_at`, missing
-    trailing fields are no short read.
+    `aliases` are other names for some fields (IDL's name → other name). If the length of `data` is in `complete_at`,
+    missing trailing fields do not count as a short read.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Layout:
         return not read.stopped and not read.invalid and not read.unknown and read.end == len(data)
 
     def project(self, names: Iterable[str]) -> "Layout":
-        """Return a layout that reads only these fields and stops after the last of them; its leftover is always 0.
+        """Return a layout that reads only these fields and stops after the last of them. Its leftover is always 0.
 
         Raises KeyError for a name that this layout lacks.
         """
@@ -86,7 +86,7 @@ class Layout:
         )
 
     def hooks(self, short: Callable[..., Any], longer: Callable[..., Any]) -> Hooks:
-        """Return the hooks for a function that reads this layout; its misfits are counted here."""
+        """Return the hooks for a function that reads this layout. They count the mismatches in this object."""
         return Hooks(
             short=short,
             longer=longer,
@@ -115,9 +115,10 @@ class Layout:
         if length not in self.complete_at:
             self.short_reads += 1
 
-    # Layouts grow at their end. So live data is often one or two fields shorter than the newest IDL, and all of the
-    # same length. `decode` is therefore whatever fitted last: the decoder of the whole layout, or one of its leading
-    # fields (at most one for each number of fields). Each passes data that does not fit it to `_short` or `_longer`.
+    # Layouts grow at their end. So live data is often one or two fields shorter than the newest IDL, and always of the
+    # same length. `decode` is therefore the decoder that fitted last: that of the whole layout, or that of some of its
+    # leading fields (at most one for each number of fields). Each decoder passes data that does not fit to `_short` or
+    # `_longer`.
 
     def _longer(self, data: bytes, start: int) -> Decoded:
         self.decode = self._whole
@@ -130,7 +131,7 @@ class Layout:
         if whole is None:
             return self._read_tolerantly(data, start)
         self.decode = self._prefixes[whole]
-        decoded = self.decode(data, start)  # returns here at most once, because the length is not in `_lengths` now
+        decoded = self.decode(data, start)  # returns here at most once, because `_lengths` lacks the length now
         self._lengths[length] = whole
         return decoded
 

@@ -35,8 +35,9 @@ class FunctionWriter(ValueWriter):
         }
 
     def function(self, whole: int, shown: Collection[str], aliases: dict[str, str], *, stop_early: bool) -> Decode:
-        """Return a decoder of the first `whole` fields; of these, the data has the `shown` ones. Later fields are None.
+        """Return a decoder of the first `whole` fields, of which the data contains those in `shown`.
 
+        Later fields are None.
         With `stop_early`, the bytes after the fields are ignored and the leftover is 0.
         """
         fields = self.shape.fields
@@ -63,7 +64,7 @@ class FunctionWriter(ValueWriter):
         return decode
 
     def filled(self, values: dict[str, str], slots: dict[str, str], old_names: dict[str, str]) -> str:
-        """Emit code that assigns values to their slots; return the expression for the dict."""
+        """Emit code that assigns values to their slots. Return the expression for the dict."""
         if not slots:
             return mapping(values | {new: values[old] for new, old in old_names.items()})
         rest = {}
@@ -81,7 +82,7 @@ class FunctionWriter(ValueWriter):
         return "d"
 
     def compiled(self, floor: int) -> Any:
-        """Return the function of the lines written so far; data of fewer than `floor` bytes is short."""
+        """Return the function of the lines written so far. Data of fewer than `floor` bytes is short."""
         body = "\n".join(self.lines)
         source = (
             "def decode(data, start=0):\n    n = len(data); p = start\n"
@@ -93,7 +94,7 @@ class FunctionWriter(ValueWriter):
 
 
 def first_floor(shape: Shape) -> int:
-    """Return the fewest bytes of the first value inside: a nested struct is read as far as possible."""
+    """Return the minimum size of the first value inside. A nested struct is read as far as possible."""
     while isinstance(shape, Struct) and shape.fields and shape.named:
         shape = shape.fields[0].shape
     return shape.floor

@@ -1,4 +1,4 @@
-"""Events of programs: from self-CPIs, else from log lines; never twice, and never credited to another program."""
+"""Events of programs, from self-CPIs or else from log lines: never twice, and never attributed to another program."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ RAY_LOG: Final = "ray_log"
 
 
 class FoundEvent(msgspec.Struct, frozen=True, gc=False):
-    """Event of a transaction, found but not decoded; the fields are those of DecodedEvent."""
+    """Event of a transaction, found but not decoded. The fields are those of DecodedEvent."""
 
     part: FoundPart
     via: Via
@@ -31,7 +31,7 @@ class FoundEvent(msgspec.Struct, frozen=True, gc=False):
     truncated: bool
 
     def decode(self) -> DecodedEvent:
-        """Decode the event's fields, and count."""
+        """Decode the event's fields, and count mismatches."""
         decoded = self.part.decode()
         return self.event(decoded.data, decoded.leftover)
 
@@ -52,11 +52,12 @@ class FoundEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class EventReading(NamedTuple):
-    """The events of a transaction, and counts of what was refused.
+    """The events of a transaction, and counts of refused data.
 
-    `forged`: self-CPIs that only look like events of a known program: called by another program, or without its event
-    authority. `uncertain`: logged data whose program is uncertain (see `logs.read_logs`), and self-CPIs whose caller
-    is.
+    - `forged`: self-CPIs that only look like events of a known program: another program called it, or its event
+      authority is missing.
+    - `uncertain`: logged data whose program is uncertain (see `logs.read_logs`), and self-CPIs whose caller is
+      uncertain.
     """
 
     events: list[FoundEvent]
@@ -65,7 +66,7 @@ class EventReading(NamedTuple):
 
 
 _Moment: TypeAlias = tuple[int, int, int]
-"""Sorts by time: (index of the instruction that began last, 0 for the instruction or 1 for a log line, number)."""
+"""Sort key by time: (index of the instruction that began last, 0 for the instruction or 1 for a log line, number)."""
 
 
 class _Found(msgspec.Struct, frozen=True, gc=False):
@@ -80,20 +81,22 @@ class _Found(msgspec.Struct, frozen=True, gc=False):
 def events_of(
     update: LogsUpdate | TransactionUpdate, programs: Programs, *, failed: bool = False
 ) -> list[DecodedEvent]:
-    """Return the decoded events of a transaction in the order in which they were emitted; see `read_events`."""
+    """Return the decoded events of a transaction in the order in which they were emitted. See `read_events`."""
     return [found.decode() for found in read_events(update, programs, failed=failed).events]
 
 
 def read_events(update: LogsUpdate | TransactionUpdate, programs: Programs, *, failed: bool = False) -> EventReading:
     """Find the events of known programs. Never raises: bytes that do not fit are left out and counted.
 
-    A failed transaction changed nothing, so it has no events, unless `failed` asks for those that it would have
-    emitted. A self-CPI counts as an event of program P if P called it and its first account is P's event authority,
-    which only P can sign for. Its `path` is that of P's instruction that called it. If a node left out `stack_height`,
-    log lines show the caller. Without log lines, an earlier instruction of P under the same top-level one counts as the
-    caller, if nothing that could have called P ran in between. A caller that is UNNAMED may be P. Events in the log are
-    added only if no CPI has the same bytes. Equal events are matched one for one, so that two equal trades remain two.
-    If the node cut the log, its events are `truncated`: there may have been more.
+    A failed transaction changed nothing, so it has no events. `failed` returns the events that it would have emitted.
+
+    A self-CPI counts as an event of program P if P called it and its first account is P's event authority, for which
+    only P can sign. Its `path` is that of P's instruction that called it. If a node left out `stack_height`, log lines
+    show the caller. Without log lines, an earlier instruction of P under the same top-level instruction counts as the
+    caller, if nothing that could have called P ran in between. A caller that is UNNAMED may be P.
+
+    Events in the log are added only if no CPI has the same bytes. Equal events are matched one to one, so that two
+    equal trades remain two. If the node cut off the log, its events are `truncated`: there may have been more.
     """
     if update.err is not None and not failed:
         return EventReading([])
@@ -110,7 +113,7 @@ def read_events(update: LogsUpdate | TransactionUpdate, programs: Programs, *, f
 
 
 def _from_logs(lines: Sequence[str], programs: Programs) -> EventReading:
-    """Return the events of log lines. The hot path, because most transactions come as logs."""
+    """Return the events of log lines. This is the hot path, because most transactions arrive as logs."""
     reading = read_logs(lines, programs.bare)
     found: list[_Found] = []
     for data in reading.data:
@@ -122,7 +125,7 @@ def _from_logs(lines: Sequence[str], programs: Programs) -> EventReading:
 
 
 class _Calls(NamedTuple):
-    """The events that programs recorded by calling themselves, and counts of what was refused."""
+    """The events that programs recorded by calling themselves, and counts of refused data."""
 
     found: list[tuple[_Moment, _Found]]
     payloads: Counter[tuple[str, bytes]]
@@ -157,15 +160,15 @@ def _authentic(instruction: Instruction, caller: Instruction, program: Program) 
 
 
 UNCERTAIN: Final = Instruction(program_id="", accounts=(), data=None, path=())
-"""Stands for a caller whose identity is not proven."""
+"""Replacement for a caller whose identity is not proven."""
 
 
 def _with_callers(
     instructions: Sequence[Instruction], heights: Mapping[int, int]
 ) -> Iterator[tuple[int, Instruction, Instruction | None]]:
-    """Yield (index, instruction, its caller); the caller is None for a top-level instruction, or if there can be none.
+    """Yield (index, instruction, its caller). The caller is None for a top-level instruction, or if there can be none.
 
-    `heights`, by index, are those that the log lines prove; they are used where the node left out `stack_height`.
+    `heights` are the heights that the log lines prove, by index. They are used if the node left out `stack_height`.
     """
     stack: list[Instruction] = []
     seen: list[Instruction] = []
@@ -189,8 +192,8 @@ def _likely_caller(program_id: str, seen: Sequence[Instruction]) -> Instruction 
     """Return the instruction of the program that must be the caller, among those `seen` under the same top-level one.
 
     Without heights, a program's call of itself looks the same as a call by another program that it called. So after the
-    program's earlier instruction there may only be its own events, and programs that call no program of their caller's
-    choice. Otherwise the caller is UNCERTAIN. None if the program did not run before.
+    program's earlier instruction, only its own events and programs that never call a program of their caller's choice
+    may follow. Otherwise the caller is UNCERTAIN. None if the program did not run before.
     """
     certain = True
     for earlier in reversed(seen):
@@ -209,7 +212,7 @@ def _logged(
     programs: Programs,
     told: Counter[tuple[str, bytes]],
 ) -> Iterator[tuple[_Moment, _Found]]:
-    """Yield the logged events that self-CPIs (`told`) did not also record; remove each match from `told`."""
+    """Yield the logged events that self-CPIs (`told`) did not also record. Remove each match from `told`."""
     for nth, data in enumerate(reading.data):
         payload = _payload(data, programs)
         if payload is None:
@@ -225,7 +228,10 @@ def _logged(
 
 
 def _payload(data: LoggedData, programs: Programs) -> bytes | None:
-    """Return the logged bytes if a known program wrote them as one piece; a line with several pieces is no event."""
+    """Return the logged bytes if a known program wrote them as one piece.
+
+    A line with several pieces is not an event.
+    """
     if data.program_id not in programs.by_id:
         return None
     try:

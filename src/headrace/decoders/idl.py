@@ -1,6 +1,6 @@
-"""Reads IDL files: Anchor's (the legacy format, and that of 0.30 and later), Shank's and Codama's.
+"""Parses IDL files: Anchor's (the legacy format, and that of 0.30 and later), Shank's and Codama's.
 
-An entry or type that can't be read affects only what uses it, with a warning; the rest of the program can be used.
+An entry or type that can't be parsed affects only its users, and causes a warning. The rest of the program can be used.
 """
 
 import hashlib
@@ -26,12 +26,14 @@ _GUESSED_DIGITS_MAX: Final = 6
 class Item(NamedTuple):
     """One event, account or instruction: its name, its discriminator, and the shape of the remaining bytes.
 
-    The `discriminator` comes before the shape, or `inside` it at `mark_at`. `sizes` are lengths that identify an
-    account on their own (SPL Token, Raydium AMM v4). With `strict`, an account must have one of the `sizes` and all of
-    `marks`, which are (offset, bytes). `accounts` are an instruction's account names, in order; `forms` are the orders
-    for other numbers of accounts. `guesses` are other possible discriminators: the legacy format does not keep the name
-    that Anchor hashed. An item that is `older` has the discriminator of a newer one, and is used for data of exactly
-    its length.
+    - `discriminator`: precedes the shape or, if `inside`, is part of it at `mark_at`.
+    - `accounts`: an instruction's account names, in order.
+    - `forms`: the account names for other numbers of accounts.
+    - `sizes`: lengths that identify an account on their own (SPL Token, Raydium AMM v4).
+    - `guesses`: other possible discriminators, because the legacy format does not keep the name that Anchor hashed.
+    - `older`: the item has the discriminator of a newer item, and is used for data of exactly its length.
+    - `strict`: an account must have one of the `sizes` and all of `marks`.
+    - `marks`: (offset, bytes) that identify an account.
     """
 
     name: str
@@ -51,7 +53,7 @@ class Item(NamedTuple):
 class Idl(NamedTuple):
     """One program's interface. `aliases` maps a struct's name to other names of its fields.
 
-    `warnings` say what could not be read: each names the program, the place, what is there and what is expected.
+    `warnings` say what could not be parsed. Each names the program, the place, what was found and what was expected.
     """
 
     name: str
@@ -64,14 +66,14 @@ class Idl(NamedTuple):
 
 
 def discriminator(namespace: str, name: str) -> bytes:
-    """Return the 8 bytes that Anchor derives if an IDL states none."""
+    """Return the 8 bytes that Anchor derives if an IDL does not state them."""
     return hashlib.sha256(f"{namespace}:{name}".encode()).digest()[:8]
 
 
 def parse(text: bytes, name: str, *supplements: bytes) -> Idl:
-    """Read one IDL file called `name`, with what its supplements add or replace.
+    """Parse one IDL file called `name`, and its supplements, which add or replace parts.
 
-    Raises ConfigError naming the file, and what is expected, if the file is no IDL at all.
+    Raises ConfigError naming the file and the expected form if the file is not an IDL at all.
     """
     documents = [_document(text, name), *(_document(more, f"{name} (supplement)") for more in supplements)]
     return _Reader(name, documents).idl()
@@ -90,7 +92,7 @@ def _document(text: bytes, name: str) -> dict[str, Any]:
 
 
 def _utf8(text: bytes) -> bytes:
-    """Return the text without a byte order mark, as UTF-8; after a UTF-16 mark the text is converted."""
+    """Return the text as UTF-8 without a byte order mark. A text with a UTF-16 mark is converted."""
     if text.startswith((b"\xff\xfe", b"\xfe\xff")):
         return text.decode("utf-16").encode()
     return text.removeprefix(b"\xef\xbb\xbf")
@@ -104,7 +106,7 @@ def _json(text: bytes) -> Any:
 
 
 def _flattened(text: bytes) -> bytes:
-    """Return the JSON with null in place of values nested deeper than any type that can be read."""
+    """Return the JSON with null in place of values nested deeper than any type that can be parsed."""
     kept: list[bytes] = []
     depth = start = 0
     for match in _TOKEN.finditer(text):
@@ -125,7 +127,7 @@ def _flattened(text: bytes) -> bytes:
 def guessed(name: str) -> Iterator[str]:
     """Yield the names that the legacy format may have turned into `name`.
 
-    In camel case `log_1` and `log1` look alike, as do `x_y` and `xy`.
+    In camel case `log_1` and `log1` look alike, and so do `x_y` and `xy`.
     """
     words = re.sub(r"(?<=[A-Za-z0-9])(?=[A-Z])", "_", name).lower()
     for base in dict.fromkeys((snake_case(name), words)):
@@ -139,7 +141,7 @@ def guessed(name: str) -> Iterator[str]:
 
 
 class _Reader:
-    """Reads one program's documents: the IDL, then its supplements."""
+    """Parses one program's documents: the IDL, then its supplements."""
 
     def __init__(self, name: str, documents: list[dict[str, Any]]) -> None:
         if codama.is_codama(documents[0]):
@@ -195,7 +197,7 @@ class _Reader:
         return given
 
     def merged(self, kind: str, read: Callable[[dict[str, Any]], Item]) -> tuple[Item, ...]:
-        """Return all items of a kind; a later document's item replaces an item with the same name and discriminator."""
+        """Return all items of a kind. A later document's item replaces an item with the same name and discriminator."""
         found: dict[tuple[str, bytes, int | None], Item] = {}
         for document in self.documents:
             for entry in self.items(document, kind):
@@ -209,7 +211,7 @@ class _Reader:
         return tuple(found.values())
 
     def items(self, document: dict[str, Any], kind: str) -> list[dict[str, Any]]:
-        """Return the entries that have a name; faults of other entries are noted once."""
+        """Return the entries that have a name. Faults of other entries are recorded once."""
         self.types.path = [kind]
         try:
             listed = self.types.listed(document.get(kind), kind)
@@ -226,7 +228,10 @@ class _Reader:
         return named
 
     def mark(self, entry: dict[str, Any], derived: bytes) -> bytes:
-        """Return the stated discriminator, else the derived one. Raises Unfit if it is no list of bytes."""
+        """Return the stated discriminator, or the derived one if none is stated.
+
+        Raises Unfit if it is not a list of bytes.
+        """
         given = entry.get("discriminator")
         if given is None:
             given = shank.discriminant(entry.get("discriminant"))
@@ -252,7 +257,7 @@ class _Reader:
         return Item(name, mark, shape, accounts, forms, guesses=tuple(guesses), inside=entry.get("inside") is True)
 
     def fields(self, name: str, given: object) -> shapes.Struct:
-        """Return a struct of these fields; if they are no list, nothing in the struct can be read."""
+        """Return a struct of these fields. If they are not a list, nothing in the struct can be read."""
         try:
             return self.types.struct(name, given or [])
         except Unfit as problem:
@@ -262,7 +267,7 @@ class _Reader:
         return shapes.Struct(name, (shapes.Field("value", shapes.Unreadable()),))
 
     def account_names(self, accounts: object, prefix: str = "") -> list[str]:
-        """Return account names in order; names in a group are `group.name`."""
+        """Return account names in order. Names in a group are `group.name`."""
         try:
             listed = self.types.listed(accounts, "accounts")
         except Unfit as problem:

@@ -1,4 +1,4 @@
-"""Converts the type expressions of an IDL, of both formats, to shapes; an unreadable type affects only its users."""
+"""Converts the type expressions of an IDL, of both formats, to shapes. An unreadable type affects only its users."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ Deeper types are read later, through a link, so that no chain of types exhausts 
 TYPES_MAX: Final = 4096
 """Maximum number of named types in one IDL. Each set of generic arguments is a type of its own."""
 ARGUMENTS_MAX: Final = 2000
-"""Maximum number of characters of one set of generic arguments, which bounds a type that would grow without end."""
+"""Maximum number of characters of one set of generic arguments. It stops types that would grow without end."""
 WARNINGS_MAX: Final = 50
 
 _ALIASES: Final = {
@@ -64,8 +64,8 @@ Generics = Mapping[str, Argument]
 class TypeReader:
     """Converts type expressions of one IDL to shapes, each named type once.
 
-    `types` are the IDL's named types by name, `constants` its constants. `path` is the place that is being read, and is
-    named in `warnings`. Call `finish` once everything has been read.
+    `types` are the IDL's named types by name, and `constants` its constants. `path` is the current place in the IDL,
+    and is named in `warnings`. Call `finish` once everything has been read.
     """
 
     def __init__(self, name: str, types: dict[str, dict[str, Any]], *, legacy: bool) -> None:
@@ -82,7 +82,7 @@ class TypeReader:
         self.depth = 0
 
     def warn(self, problem: Unfit, effect: str = "read as null, and what follows in the same bytes") -> None:
-        """Note the fault at `path` and its effect."""
+        """Record the fault at `path` and its effect."""
         text = f"IDL {self.name}: {'.'.join(self.path) or 'top'}: {problem}; {effect}"
         if len(self.warnings) < WARNINGS_MAX and text not in self.warnings:
             self.warnings.append(text)
@@ -96,7 +96,10 @@ class TypeReader:
         return given or []
 
     def struct(self, name: str, fields: object, generics: Generics | None = None) -> shapes.Struct:
-        """Return consecutive fields; a field that can't be read is Unreadable. Raises Unfit if `fields` is no list."""
+        """Return consecutive fields. A field that can't be read is Unreadable.
+
+        Raises Unfit if `fields` is not a list.
+        """
         if not isinstance(fields, list):
             raise Unfit(fields, "a list of fields")
         named = any(isinstance(field, dict) and "name" in field and "type" in field for field in fields)
@@ -127,7 +130,7 @@ class TypeReader:
         return shapes.Unreadable()
 
     def bounded(self, shape: Shape) -> Shape:
-        """Return `shape`; if it nests too deep to be written inline, a link to it."""
+        """Return `shape`, or a link to it if it nests too deep to be written inline."""
         deep = shape.size is None and shape.depth >= shapes.LINK_DEPTH and not shape.unreadable
         return shapes.Link(shape) if deep else shape
 
@@ -260,9 +263,9 @@ class TypeReader:
         return shapes.Array(shape, length)
 
     def defined(self, name: object, arguments: Sequence[Argument], generics: Generics) -> Shape:
-        """Return a named type, read once; with generic arguments, once per set of arguments.
+        """Return a named type, read once. With generic arguments, it is read once per set of arguments.
 
-        A type that is already being read contains itself: it gets a link. Raises Unfit for a type that the IDL lacks.
+        A type that is already being read contains itself, and gets a link. Raises Unfit for a type that the IDL lacks.
         """
         if isinstance(name, str) and name not in self.types and not arguments:
             if name in generics:
@@ -299,7 +302,7 @@ class TypeReader:
         return shape.target if isinstance(shape, shapes.Link) else shape
 
     def opened(self, name: str, arguments: Sequence[Argument]) -> Shape:
-        """Read a named type, and set the link to it if it has one."""
+        """Read a named type. If there is a link to it, set the link's target."""
         key = name, ",".join(argument.text for argument in arguments)
         path, self.path = self.path, ["types", name]
         self.open.append(key)
@@ -321,7 +324,7 @@ class TypeReader:
     def finish(self) -> None:
         """Read the types that were left for later.
 
-        A link to a type that may take no bytes is refused: it could be endless.
+        A link to a type that may take no bytes is refused, because it could be endless.
         """
         while self.later:
             name, arguments = self.later.pop()
@@ -350,7 +353,7 @@ class TypeReader:
         raise Unfit(body.get("kind"), 'the kind "struct", "enum" or "type"')
 
     def in_memory(self, struct: shapes.Struct, entry: dict[str, Any]) -> shapes.Struct:
-        """Return a struct as it is in memory: a zero-copy type gets its padding."""
+        """Return a struct as it is in memory. A zero-copy type gets its padding."""
         layout = entry.get("repr")
         if layout is not None and not isinstance(layout, dict):
             raise Unfit(layout, 'a repr such as {"kind": "c"}')
@@ -360,7 +363,7 @@ class TypeReader:
         return struct
 
     def parameters(self, entry: dict[str, Any], count: int) -> list[str]:
-        """Return the names of a type's generics. If an old IDL declares none, they are the names that no type has."""
+        """Return the names of a type's generics. If an old IDL declares none, they are the names that are not types."""
         declared = self.listed(entry.get("generics"), "generics")
         if declared or not count:
             return [str(each.get("name") if isinstance(each, dict) else each) for each in declared]
@@ -373,7 +376,7 @@ class TypeReader:
         return found
 
     def undeclared(self, given: object, found: list[str], depth: int) -> None:
-        """Append the names in `given` that are no types of this IDL to `found`, in order."""
+        """Append to `found`, in order, the names in `given` that are not types of this IDL."""
         if depth > DEPTH_MAX:
             return
         if isinstance(given, list):
@@ -423,7 +426,7 @@ def _is_byte(shape: Shape) -> bool:
 
 
 def _written(given: object, generics: Generics, depth: int) -> str:
-    """Return the same text for the same type, with generic names replaced by their arguments."""
+    """Return a text that is equal for equal types, with generic names replaced by their arguments."""
     if depth > DEPTH_MAX:
         return "…"
     if isinstance(given, str):

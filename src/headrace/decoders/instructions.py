@@ -16,7 +16,7 @@ EVENT_TAG: Final = bytes.fromhex("e445a52e51cb9a1d")
 """First bytes of instruction data when a program calls itself to record an event (Anchor's `emit_cpi!`)."""
 
 EVENT_CALL: Final = "emit_cpi"
-"""The name that such an instruction gets here."""
+"""Name of an instruction whose data begin with EVENT_TAG."""
 
 _EVENT_ACCOUNTS: Final = ("event_authority",)
 _BASE58_MAX: Final = 1024
@@ -25,9 +25,9 @@ _BASE58_MAX: Final = 1024
 def instructions_of(update: TransactionUpdate, programs: Programs) -> list[NamedInstruction]:
     """Return every instruction of a transaction in execution order, with the known names. Never raises.
 
-    Accounts have the IDL's names (`outer.inner` in groups; for an absent optional account the key is the program's own
-    id, as on chain). The call by which a program records an event is `emit_cpi`; the event itself is among `events_of`.
-    What a node has parsed keeps the node's names.
+    Accounts have the IDL's names (`outer.inner` in groups). For an absent optional account the key is the program's own
+    id, as on chain. The call by which a program records an event is `emit_cpi`; the event itself is among `events_of`.
+    Instructions that a node has parsed keep the node's names.
     """
     return [_named(instruction, programs) for instruction in update.instructions]
 
@@ -74,7 +74,7 @@ def arguments_of(instruction: Instruction, programs: Programs) -> dict[str, Any]
 
 
 def _undecoded(data: bytes) -> dict[str, Any]:
-    """Return data as base58, as nodes and explorers show it; long data as base64: base58 takes quadratic time."""
+    """Return data as base58, as nodes and explorers show it. Long data becomes base64: base58 takes quadratic time."""
     if len(data) > _BASE58_MAX:
         return {"base64": pybase64.b64encode_as_string(data)}
     return {"data": b58encode(data)}

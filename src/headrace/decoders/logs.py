@@ -1,7 +1,7 @@
 """Finds which program logged which bytes, with an invoke stack over the log lines of one transaction.
 
-The runtime frames what programs write: `Program <id> invoke [<depth>]`, … then `Program <id> success` or `failed: …`.
-A program's own text comes after a prefix (`Program log: `, `Program data: `, `Program return: `) in a line of its own,
+The runtime frames what programs write: `Program <id> invoke [<depth>]`, … then `Program <id> success` or `failed: …`. A
+program's own text follows a prefix (`Program log: `, `Program data: `, `Program return: `) in a line of its own,
 newlines included. So a program can imitate neither a frame nor another program's data. Lines are therefore used as the
 node delivers them, and never split or joined.
 """
@@ -15,15 +15,15 @@ import msgspec
 TRUNCATED: Final = "Log truncated"
 """The node's own line once 10,000 bytes are full.
 
-After it the node drops lines, but a shorter line may still fit: the end of a frame can be present without its start.
-So lines after this one prove nothing.
+After it the node drops lines, but a shorter line may still fit, so the end of a frame can be present without its start.
+Lines after this one therefore prove nothing.
 """
 
 _DATA: Final = "Program data: "
 _LOG: Final = "Program log: "
 _RAY_LOG: Final = "Program log: ray_log: "
 _BARE_MIN: Final = len(_LOG) + 12
-"""Fewest characters of a line with a bare event: its discriminator of 8 bytes is 12 characters of base64."""
+"""Minimum number of characters of a line with a bare event. Its discriminator of 8 bytes is 12 characters of base64."""
 _CONSUMED: Final = " compute units"
 _FRAME: Final = re.compile(
     r"Program ([1-9A-HJ-NP-Za-km-z]{32,44}) (?:invoke \[([1-9]\d{0,2})\]|success|(failed)(?:: .*)?)", re.DOTALL
@@ -40,11 +40,13 @@ FAILURE: Final = -1
 class LoggedData(msgspec.Struct, frozen=True, gc=False):
     """Bytes that a program logged, as base64 text.
 
-    `path` is that of the writing instruction, as counted in `model.updates.Instruction`. Precompiles (ed25519,
-    secp256k1, secp256r1) log nothing, so after each of them its first number is too low by one. `frame` is the number
-    of the writing invocation, counted from 0 within the transaction. `latest` is the last invocation that had begun by
-    then, which gives the order in time. `ray`: the text came after `ray_log: `. `bare`: it came directly after `Program
-    log: `, where Anchor before 0.22 wrote events and where a program writes all of its text.
+    - `path`: the path of the writing instruction, as counted in `model.updates.Instruction`. Precompiles (ed25519,
+      secp256k1, secp256r1) log nothing, so after each of them the path's first number is too low by one.
+    - `frame`: the number of the writing invocation, counted from 0 within the transaction.
+    - `latest`: the last invocation that had begun at the time of writing, which gives the order in time.
+    - `ray`: the text followed `ray_log: `.
+    - `bare`: the text directly followed `Program log: `, where Anchor before 0.22 wrote events and where a program
+      writes all of its text.
     """
 
     program_id: str
@@ -59,8 +61,9 @@ class LoggedData(msgspec.Struct, frozen=True, gc=False):
 class LogReading(NamedTuple):
     """Facts that the log lines of one transaction prove.
 
-    `data` is in order of writing, `invocations` in order of execution. `truncated`: the node cut the log, so there may
-    have been more. `uncertain` counts data that is left out because the frames around it do not fit together.
+    `data` is in order of writing, `invocations` in order of execution. `truncated` means that the node cut off the log,
+    so there may have been more. `uncertain` is the number of data lines that are left out because the frames around
+    them do not fit together.
     """
 
     data: list[LoggedData]
@@ -72,17 +75,17 @@ class LogReading(NamedTuple):
 _CACHE_MAX: Final = 8192
 _CACHED_LINE_MAX: Final = 80
 _frames: dict[str, Frame] = {}
-"""Lines already parsed as frames. They repeat from transaction to transaction, and a hit is ten times as fast."""
+"""Lines already parsed as frames. They repeat from transaction to transaction, and a look-up is ten times as fast."""
 
 
 def read_logs(lines: Sequence[str], bare_of: Collection[str] = ()) -> LogReading:
-    """Attribute logged data to programs; for programs in `bare_of`, also text that may be an event. Never raises.
+    """Attribute logged data to programs, and for programs in `bare_of` also text that may be an event. Never raises.
 
     Data is proven in two cases: its top-level invocation has closed, with all frames inside in order; or the node's
-    `Log truncated` follows, because up to that line nothing is missing. After the first line that does not fit, no
-    later line counts, nor does the data of the open top-level invocation; that data is counted in `uncertain`. A line
-    does not fit if its depth is not one more than the stack's, if it ends another program, if it has data outside any
-    program, or if anything but further failures follows a failure.
+    `Log truncated` follows, because nothing is missing before that line.
+    After the first line that does not fit, all later lines are ignored, and so is the data of the open top-level
+    invocation, which is counted in `uncertain`. A line does not fit if its depth is not one more than the stack's, if
+    it ends another program, if it has data outside any program, or if anything but further failures follows a failure.
     """
     stack: list[str] = []
     invocations: list[Frame] = []
@@ -145,12 +148,12 @@ def _may_be_bare(line: str) -> bool:
 
 
 def _certain_data(data: Sequence[LoggedData]) -> int:
-    """Return how many of `data` are certainly data. The others may be text that happens to look like base64."""
+    """Return how many of `data` are certainly data. The others may be text that only looks like base64."""
     return sum(not each.bare for each in data)
 
 
 def _running(invocations: Sequence[Frame], depth: int) -> int:
-    """Return the running invocation: the last that began at the stack's depth."""
+    """Return the running invocation: the last one that began at the stack's depth."""
     running = len(invocations) - 1
     while invocations[running][1] != depth:
         running -= 1

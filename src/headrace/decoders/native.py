@@ -8,7 +8,7 @@ from headrace.model.keys import SYSTEM_PROGRAM, TOKEN_2022_PROGRAM, TOKEN_PROGRA
 class _Command(NamedTuple):
     """An instruction: its name, its arguments (a code for each, and their names) and its accounts.
 
-    Codes: I u32, Q u64, K public key, S text after a u64 length.
+    Codes: I is a u32, Q a u64, K a public key, S text after a u64 length.
     """
 
     name: str
@@ -98,20 +98,23 @@ CALL_NOBODY: Final = frozenset(
         "pfeeUxB6jkeY1Hxd7CsFCAjcbHA9rWtchMGdZ6VojVZ",
     }
 )
-"""Programs that call no program of their caller's choice: system, tokens, memo, pump's fees.
+"""Programs that never call a program of their caller's choice: system, tokens, memo, pump's fees.
 
 The hook that Token-2022 calls for some mints is an instruction of its own.
 """
 
 
 def program_name(program_id: str) -> str | None:
-    """Return the name of a program in this table, else None."""
+    """Return the name of a program in this module's table; None for other programs."""
     native = _NATIVE.get(program_id)
     return None if native is None else native.name
 
 
 class NamedCommand(NamedTuple):
-    """Known parts of an instruction. `args` (wire JSON, so integers above 32 bits are text) only if all are known."""
+    """Known parts of an instruction.
+
+    `args` (wire JSON, so integers above 32 bits are text) is set only if all are known.
+    """
 
     name: str
     args: dict[str, Any] | None = None
@@ -119,7 +122,7 @@ class NamedCommand(NamedTuple):
 
 
 def command(program_id: str, data: bytes) -> NamedCommand | None:
-    """Return the names in an instruction of this table; None for another program or an unknown instruction."""
+    """Return the names in an instruction of a program in the table; None for other programs or instructions."""
     known = _known(program_id, data)
     if known is None:
         return None
@@ -129,7 +132,7 @@ def command(program_id: str, data: bytes) -> NamedCommand | None:
 
 
 def command_name(program_id: str, data: bytes) -> tuple[str, tuple[str, ...]] | None:
-    """Return the names of an instruction of this table and of its accounts; None as for `command`."""
+    """Return the names of an instruction and of its accounts. None in the same cases as for `command`."""
     known = _known(program_id, data)
     return None if known is None else (known.name, known.accounts)
 

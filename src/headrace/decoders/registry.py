@@ -1,4 +1,4 @@
-"""The known programs: finds the layout of an event, account or instruction by program id and discriminator."""
+"""The known programs. Finds the layout of an event, account or instruction by program id and discriminator."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -33,7 +33,7 @@ class DecodedPart(NamedTuple):
 
 
 class FoundPart(msgspec.Struct, frozen=True, gc=False):
-    """Event or account whose layout is known; its fields begin at `start` of `data`."""
+    """Event or account whose layout is known. Its fields begin at `start` of `data`."""
 
     program: "Program"
     table: "LayoutTable"
@@ -42,7 +42,7 @@ class FoundPart(msgspec.Struct, frozen=True, gc=False):
     start: int
 
     def decode(self) -> DecodedPart:
-        """Decode the fields, and count."""
+        """Decode the fields, and count mismatches."""
         fields, leftover = self.layout.decode(self.data, self.start)
         self.table.count(leftover)
         return DecodedPart(self.program.name, self.layout.name, fields, leftover, self.layout)
@@ -51,14 +51,14 @@ class FoundPart(msgspec.Struct, frozen=True, gc=False):
 class InstructionNames(msgspec.Struct, frozen=True, gc=False):
     """Name of an instruction.
 
-    `account_forms` are names of its accounts, in the IDL's order first, then other orders.
+    `account_forms` are names of its accounts: first in the IDL's order, then other orders.
     """
 
     name: str
     account_forms: tuple[tuple[str, ...], ...] = ()
 
     def of_accounts(self, count: int) -> tuple[str, ...]:
-        """Return the names of the form with `count` accounts, else the IDL's."""
+        """Return the names of the form with `count` accounts, or the IDL's names if there is none."""
         for form in self.account_forms:
             if len(form) == count:
                 return form
@@ -66,13 +66,15 @@ class InstructionNames(msgspec.Struct, frozen=True, gc=False):
 
 
 class Counts(msgspec.Struct):
-    """Counts of how one program's bytes of one kind fitted their layouts, since the start.
+    """Counts of how well one program's bytes of one kind fitted their layouts, since the start.
 
-    `decoded`: parts decoded; if it stops rising, raise an alarm. `longer`: reads with bytes after the layout's end,
-    `leftover_bytes` in all. `short`: reads without some trailing fields. `unknown`: discriminators that the IDL lacks.
-    `variants`: enum indexes that the IDL lacks. `invalid`: bools and option tags that are neither 0 nor 1, so the
-    layout does not fit the bytes. `unreadable`: parts with a value whose type the IDL does not define or that nests too
-    deep.
+    - `decoded`: parts decoded. If it stops rising, raise an alarm.
+    - `longer`: reads with bytes after the layout's end, `leftover_bytes` in all.
+    - `short`: reads without some trailing fields.
+    - `unknown`: discriminators that the IDL lacks.
+    - `variants`: enum indexes that the IDL lacks.
+    - `invalid`: bools and option tags that are neither 0 nor 1, so the layout does not fit the bytes.
+    - `unreadable`: parts with a value whose type the IDL does not define, or that nests too deep.
     """
 
     decoded: int = 0
@@ -149,7 +151,7 @@ class LayoutTable:
         return None
 
     def count(self, leftover: int) -> None:
-        """Count a part as decoded; `leftover` bytes followed the end of its layout."""
+        """Count a part as decoded. `leftover` bytes followed the end of its layout."""
         self.counts.decoded += 1
         if leftover:
             self.counts.longer += 1
@@ -166,7 +168,7 @@ class LayoutTable:
 
 
 class _Family(Layout):
-    """Several layouts under one name (`ray_log`), distinguished by the names of their fields."""
+    """Several layouts with the same name (`ray_log`), distinguished by the names of their fields."""
 
     def __init__(self, members: list[Layout]) -> None:
         self.members: list[Layout] = []
@@ -182,8 +184,8 @@ class _Family(Layout):
 class Program:
     """One known program. `events`, `accounts` and `instructions` map names to layouts.
 
-    `warnings` say what in its IDL could not be read. `shipped`: it came with Headrace. `event_authority` is the only
-    signer of a real self-CPI event.
+    `warnings` say which parts of its IDL could not be parsed. `shipped` means that it came with Headrace.
+    `event_authority` is the only signer of a real self-CPI event.
     """
 
     def __init__(self, interface: Idl, program_id: str, *, shipped: bool = False) -> None:
@@ -206,7 +208,7 @@ class Program:
         return self._part(self.event_table, payload)
 
     def find_bare_event(self, payload: bytes) -> FoundPart | None:
-        """Find the layout of logged text if the whole text is an event; other text is not counted."""
+        """Find the layout of a log text that as a whole encodes an event. Other text is not counted as unknown."""
         found = self.event_table.known(payload)
         if found is None or found[1] < _BARE_MARK_MIN or not found[0].fits(payload, found[1]):
             return None
@@ -239,7 +241,7 @@ class Program:
         return None if found is None else FoundPart(self, table, found[0], data, found[1])
 
     def account(self, data: bytes) -> DecodedAccount | None:
-        """Decode account data. Zero bytes at the end are spare space, not data, and do not count as leftover."""
+        """Decode account data. Zero bytes at the end are unused space, not data, and are not counted as leftover."""
         found = self.find_account(data)
         if found is None:
             return None
@@ -261,12 +263,12 @@ class Program:
 
 
 def beyond_zeros(data: bytes, leftover: int) -> int:
-    """Return how many leftover bytes are data: zeros at an account's end are spare space."""
+    """Return how many leftover bytes are data. Zeros at an account's end are unused space."""
     return max(0, leftover - len(data) + len(data.rstrip(b"\0"))) if leftover else 0
 
 
 class Drift:
-    """Counts of bytes that no longer fit the programs' IDLs; to be read and exported regularly."""
+    """Counts of bytes that no longer fit the programs' IDLs, to be read and exported regularly."""
 
     def __init__(self, programs: Mapping[str, Program]) -> None:
         self._programs = programs
@@ -279,7 +281,7 @@ class Drift:
 
 
 class Programs:
-    """All known programs. Bytes of an unknown program give None and count nothing."""
+    """All known programs. Bytes of an unknown program give None and are not counted."""
 
     def __init__(self, programs: Iterable[Program]) -> None:
         self.by_name: dict[str, Program] = {}
@@ -289,15 +291,18 @@ class Programs:
             self.by_id[program.program_id] = program
         self.drift = Drift(self.by_name)
         self.bare = frozenset(program.program_id for program in self.by_id.values() if not program.shipped)
-        """Programs whose events may come after `Program log: `, as Anchor before 0.22 wrote them; none is shipped."""
+        """Programs whose events may follow `Program log: `, as Anchor before 0.22 wrote them.
+
+        No shipped program does.
+        """
         self.warnings = [warning for program in self.by_name.values() for warning in program.warnings]
 
     @classmethod
     def load(cls, *folders: Path, addresses: Mapping[str, str] | None = None) -> "Programs":
         """Return the shipped programs and those of every `*.json` IDL in these folders.
 
-        An IDL in a folder replaces a shipped program with the same address.
-        `addresses` gives the program id of files (by name) that state none. Raises ConfigError naming the file.
+        An IDL in a folder replaces a shipped program with the same address. `addresses` gives the program id of files
+        (by name) that state none. Raises ConfigError naming the file.
         """
         loaded: dict[str, tuple[Program, Path]] = {}
         for path in sorted(SHIPPED.glob("*/idl.json")):
@@ -323,7 +328,7 @@ class Programs:
         return cls(program for program, _ in loaded.values())
 
     def name_of(self, program_id: str) -> str:
-        """Return the name of a known program, else its id."""
+        """Return the name of a known program; otherwise its id."""
         program = self.by_id.get(program_id)
         return program_id if program is None else program.name
 

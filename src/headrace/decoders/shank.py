@@ -11,7 +11,7 @@ _WIDTHS = {"u8": 1, "u16": 2, "u32": 4, "u64": 8}
 
 
 def is_shank(document: Mapping[str, Any]) -> bool:
-    """Return whether Shank wrote this IDL: its accounts have no discriminator before their fields."""
+    """Return whether Shank wrote this IDL. In that case its accounts have no discriminator before their fields."""
     metadata = document.get("metadata")
     if isinstance(metadata, dict) and metadata.get("origin") == "shank":
         return True
@@ -31,7 +31,7 @@ def discriminant(given: object) -> list[object] | None:
 
 
 def holds(shape: Struct, mark: bytes) -> bool:
-    """Return whether `mark` is the value of the first field, rather than bytes before it."""
+    """Return whether `mark` is the value of the first field, not bytes before it."""
     if not shape.fields:
         return False
     first = shape.fields[0].shape
@@ -43,7 +43,10 @@ def holds(shape: Struct, mark: bytes) -> bool:
 
 
 def own_mark(name: str, shape: Struct) -> bytes | None:
-    """Return the byte that marks account `name`: its index in the enum of the first field. None if not certain."""
+    """Return the byte that marks account `name`: its index in the enum of the first field.
+
+    None if it is not certain.
+    """
     first = shape.fields[0].shape if shape.fields else None
     if not isinstance(first, shapes.Enum):
         return None

@@ -1,8 +1,11 @@
 """The form of a value in bytes: typed nodes, made from an IDL and read by the compiler.
 
-Every node has three numbers: `size`, its bytes if they never vary, else None; `floor`, the least bytes it can take;
-`cells`, how many values it unfolds to, which bounds what an IDL can make the compiler write or allocate. `unreadable`
-is True if no value of it can be read, so that the position of everything after it is unknown, too.
+Every node has three numbers:
+- `size`: the number of its bytes if it never varies, otherwise None.
+- `floor`: the minimum number of its bytes.
+- `cells`: the number of values that it expands to. It limits what an IDL can make the compiler write or allocate.
+
+`unreadable` is True if no value of the node can be read, so that the position of everything after it is unknown too.
 """
 
 from typing import Final, TypeAlias
@@ -11,7 +14,7 @@ SIZES: Final = {
     "bool": 1, "u8": 1, "i8": 1, "u16": 2, "i16": 2, "u32": 4, "i32": 4, "f32": 4, "u64": 8, "i64": 8, "f64": 8,
     "u128": 16, "i128": 16, "u256": 32, "i256": 32,
 }  # fmt: skip
-"""Bytes of each scalar. All are little-endian; integers wider than 32 bits are strings in JSON."""
+"""Bytes of each scalar. All are little-endian. Integers wider than 32 bits are strings in JSON."""
 
 SIZE_MAX: Final = 10_485_760
 """Maximum number of bytes of a fixed layout: the size of the largest account that Solana allows."""
@@ -21,10 +24,10 @@ PREFIXES: Final = frozenset({"u8", "u16", "u32", "u64"})
 
 CELLS_MAX: Final = 200_000
 DEPTH_MAX: Final = 18
-"""Maximum number of levels of nesting: generated code nests at most one loop per level, and CPython allows 20."""
+"""Maximum nesting depth. Generated code nests at most one loop per level, and CPython allows 20."""
 
 LINK_DEPTH: Final = 14
-"""Level of nesting from which a type of varying size is read through a Link, so that no layout reaches DEPTH_MAX."""
+"""Nesting depth from which a type of varying size is read through a Link, so that no layout reaches DEPTH_MAX."""
 
 
 class ShapeError(ValueError):
@@ -48,7 +51,7 @@ class _Shape:
 
 
 class Unreadable(_Shape):
-    """A type that the IDL does not define, or not in a readable way. A value of it is None."""
+    """A type that the IDL does not define, or not in a readable way. Its values are None."""
 
     def __init__(self) -> None:
         super().__init__(None, 0, 1)
@@ -75,14 +78,14 @@ class Scalar(_Shape):
 
 
 class Key(_Shape):
-    """A 32-byte public key; read as base58 text."""
+    """A 32-byte public key, decoded as base58 text."""
 
     def __init__(self) -> None:
         super().__init__(32, 32, 1)
 
 
 class Text(_Shape):
-    """UTF-8 after its length. Bytes that are not UTF-8 are read as U+FFFD."""
+    """Length-prefixed UTF-8. Invalid bytes are decoded as U+FFFD."""
 
     def __init__(self, prefix: str = "u32") -> None:
         super().__init__(None, SIZES[prefix], 1)
@@ -90,7 +93,7 @@ class Text(_Shape):
 
 
 class Blob(_Shape):
-    """Raw bytes, read as base64 text: `length` bytes, or as many as the prefix says, or the `rest` of the data."""
+    """Raw bytes, decoded as base64: `length` bytes, the number of bytes in the prefix, or the `rest` of the data."""
 
     def __init__(self, length: int | None, *, rest: bool = False, prefix: str = "u32") -> None:
         super().__init__(length, length if length is not None else 0 if rest else SIZES[prefix], 1)
@@ -98,14 +101,14 @@ class Blob(_Shape):
 
 
 class Pad(_Shape):
-    """Bytes that the C layout puts between fields: skipped, never shown."""
+    """Bytes that the C layout puts between fields. They are skipped, never shown."""
 
     def __init__(self, length: int) -> None:
         super().__init__(length, length, 1)
 
 
 class Option(_Shape):
-    """A tag, then the item unless the tag is 0. Absent is None."""
+    """A tag, followed by the item unless the tag is 0. An absent item is None."""
 
     def __init__(self, item: "Shape", prefix: str = "u8") -> None:
         super().__init__(None, SIZES[prefix], 1 + item.cells, 1 + item.depth)
@@ -113,7 +116,7 @@ class Option(_Shape):
 
 
 class COption(_Shape):
-    """A tag, then space for the item, whether the item is present or not."""
+    """A tag, followed by space for the item, whether the item is present or not."""
 
     def __init__(self, item: "Shape", prefix: str = "u32") -> None:
         if item.size is None:
@@ -124,7 +127,7 @@ class COption(_Shape):
 
 
 class Vec(_Shape):
-    """A count, then that many items."""
+    """A count, followed by that many items."""
 
     def __init__(self, item: "Shape", prefix: str = "u32") -> None:
         if not item.floor and not item.unreadable:
@@ -134,7 +137,7 @@ class Vec(_Shape):
 
 
 class Items(_Shape):
-    """As many items of fixed size as the remaining bytes hold (a ring buffer at the end of an account)."""
+    """As many items of fixed size as fit into the remaining bytes (a ring buffer at the end of an account)."""
 
     def __init__(self, item: "Shape") -> None:
         if not item.size:
@@ -164,10 +167,10 @@ class Field:
 
 
 class Struct(_Shape):
-    """Consecutive fields. Unnamed fields are read as a list, a single unnamed field as its own value.
+    """Consecutive fields. Unnamed fields are decoded as a list, a single unnamed field as its own value.
 
-    `whole` is the number of leading fields that can be read; from the first unreadable field on, positions are unknown.
-    `align` is set if the fields have their padding as in memory; `repr` is what the IDL says about the memory layout.
+    `whole` is the number of leading fields that can be read. After the first unreadable field, positions are unknown.
+    `align` is set if the fields are padded as in memory. `repr` is what the IDL says about the memory layout.
     """
 
     def __init__(self, name: str, fields: tuple[Field, ...], *, named: bool = True) -> None:
@@ -190,20 +193,20 @@ class Struct(_Shape):
 
     @property
     def told(self) -> dict[str, "Shape"]:
-        """The shape of each field that appears in the data; fields whose position is unknown are Unreadable."""
+        """The shape of each field that appears in the data. Fields whose position is unknown are Unreadable."""
         fields = [(at, field) for at, field in enumerate(self.fields) if field.shown]
         return {field.name: field.shape if at <= self.whole else Unreadable() for at, field in fields}
 
 
 class Variant:
-    """One variant of an enum; `body` is None if it has no data."""
+    """One variant of an enum. `body` is None if it has no data."""
 
     def __init__(self, name: str, body: Struct | None) -> None:
         self.name, self.body = name, body
 
 
 class Enum(_Shape):
-    """An index, then the variant's data. Read as `"Name"`, or as `{"Name": …}` if the variant has data."""
+    """An index, followed by the variant's data. Decoded as `"Name"`, or as `{"Name": …}` if the variant has data."""
 
     def __init__(self, name: str, variants: tuple[Variant, ...], prefix: str = "u8") -> None:
         bodies = [variant.body for variant in variants if variant.body is not None]
@@ -216,7 +219,7 @@ class Enum(_Shape):
 class Extensions(_Shape):
     """Token-2022's tail: entries of a u16 type, a u16 length and that many bytes, until type 0 or the end.
 
-    `kinds` names the types in order; a variant's data is the form of the entry's bytes.
+    `kinds` names the types in order. A variant's data is the form of the entry's bytes.
     """
 
     def __init__(self, kinds: Enum) -> None:

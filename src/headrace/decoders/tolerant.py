@@ -1,7 +1,7 @@
-"""Reads what the compiled decoders can't.
+"""Reads data that the compiled decoders can't read.
 
-That is older and shorter layouts, cut data, variants that no IDL knows yet, and types that contain themselves.
-It reads field by field, never raises on bad bytes, and allocates no more than the given data justifies.
+That is older and shorter layouts, cut-off data, variants that no IDL knows yet, and types that contain themselves. It
+reads field by field, never raises on bad bytes, and allocates no more than the given data justifies.
 """
 
 import struct
@@ -15,7 +15,7 @@ from headrace.decoders.shapes import Shape, Struct
 from headrace.model.keys import key_text
 
 VALUE_DEPTH_MAX: Final = 200
-"""Maximum number of levels of nested values; deeper values are not read. Python allows about 1,000 nested calls."""
+"""Maximum nesting depth of values. Deeper values are not read. Python allows about 1,000 nested calls."""
 
 
 class Stopped(Exception):  # noqa: N818 - control flow of this file and of the code that `codegen` writes
@@ -44,12 +44,15 @@ class _Unknown(Stopped):
 
 
 class StructRead(NamedTuple):
-    """Result of a tolerant read: `values` of all fields (None if not whole), how many are `whole`, and where they end.
+    """Result of a tolerant read: the `values` of all fields, how many fields are `whole`, and where these end.
 
-    `unknown` counts enum indexes that the IDL lacks, `invalid` bools and option tags that are neither 0 nor 1.
-    `stopped` is the reason why nothing after the whole fields could be read: `cut` (the data ends in a field), `inside`
-    (it ends in a struct whose first fields are kept), `variant` (one that the IDL lacks), `untold` (a type that the IDL
-    does not define); empty if everything was read.
+    A field that is not whole is None. `unknown` counts enum indexes that the IDL lacks, and `invalid` counts bools and
+    option tags that are neither 0 nor 1. `stopped` is the reason why nothing after the whole fields could be read, or
+    empty if everything was read:
+    - `cut`: the data ends in a field.
+    - `inside`: the data ends in a struct whose first fields are kept.
+    - `variant`: an enum variant that the IDL lacks.
+    - `untold`: a type that the IDL does not define.
     """
 
     values: dict[str, Any]
@@ -71,7 +74,7 @@ class Reader:
         self.depth = 0
 
     def read_struct(self, shape: Struct) -> StructRead:
-        """Return the leading fields that are whole; all later fields are None."""
+        """Return the leading fields that are whole. All later fields are None."""
         values: dict[str, Any] = dict.fromkeys(field.name for field in shape.fields)
         for index, field in enumerate(shape.fields):
             before = self.at
@@ -124,7 +127,7 @@ class Reader:
         return value
 
     def nested(self, shape: Shape) -> Any:
-        """Read one value that contains others."""
+        """Read one value that contains other values."""
         match shape:
             case shapes.Link():
                 return self.read(shape.target)
@@ -225,7 +228,7 @@ def _scalar(kind: str, raw: bytes) -> Any:
 
 
 class LinkReader:
-    """Reads one value of a type that is a Link. Raises Stopped if it can't be read to its end.
+    """Reads one value of a type that is a Link. Raises Stopped if the value can't be read to its end.
 
     `count(unknown, invalid)` is called with the value's counts of both.
     """
@@ -246,8 +249,8 @@ class LinkReader:
 class ExtensionReader:
     """Reads the extension entries of a Token-2022 account.
 
-    Each is `{"extension": name, "length": bytes, "data": …}`. `data` has its fields; None if it has none; base64 if its
-    type is unknown or its bytes are too few for its fields.
+    Each is `{"extension": name, "length": bytes, "data": …}`. `data` has the entry's fields. It is None if the entry
+    has none, and base64 if its type is unknown or it has too few bytes for its fields.
     """
 
     def __init__(self, kinds: shapes.Enum, count_unknown: Callable[[], None]) -> None:

@@ -23,7 +23,7 @@ def is_text(name: str) -> bool:
 
 
 def parse(text: str) -> Expression | None:
-    """Read `text` as a type; None if it is no type in Rust, or nests deeper than DEPTH_MAX."""
+    """Parse `text` as a type; None if it is not a Rust type, or nests deeper than DEPTH_MAX."""
     if len(text) > TEXT_MAX:
         return None
     words: list[str] = []
@@ -43,7 +43,7 @@ def parse(text: str) -> Expression | None:
 
 
 class _NoType(Exception):  # noqa: N818 - control flow inside this file
-    """The text is no type."""
+    """The text is not a type."""
 
 
 class _Parser:
@@ -61,7 +61,7 @@ class _Parser:
         return word
 
     def ends_with(self, closing: str) -> bool:
-        """Take the next word if it is `closing`; return whether it was."""
+        """Consume the next word if it is `closing`. Return whether it was."""
         if self.words[self.at] != closing:
             return False
         self.at += 1
@@ -110,7 +110,7 @@ class _Parser:
         items: list[Expression] = []
         while not self.ends_with(closing):
             word = self.words[self.at]
-            if word.startswith("'"):  # a lifetime is no argument
+            if word.startswith("'"):  # a lifetime is not an argument
                 self.at += 1
             elif word[:1].isdigit():
                 items.append(int(word))

@@ -23,10 +23,10 @@ _MAY_BE_NULL: Final = (shapes.Option, shapes.COption, shapes.Unreadable, shapes.
 
 
 class Encoder:
-    """Encodes dicts with the given `fields`, and some of their values again under other names (`aliases`: old → new).
+    """Encodes dicts with the given `fields`, and some of their values again with other names (`aliases`: old → new).
 
-    A dict whose trailing fields are None (a shorter layout) gets a template of its own. A dict that does not match the
-    fields, by names or types, is encoded member by member, as is a dict whose last nested struct ends early.
+    A dict whose trailing fields are None (a shorter layout) gets a template of its own. A dict whose names or types do
+    not match the fields is encoded member by member, and so is a dict whose last nested struct ends early.
     """
 
     def __init__(self, fields: dict[str, Shape], aliases: dict[str, str]) -> None:
@@ -73,7 +73,7 @@ class Encoder:
         return encode(data)
 
     def slowly(self, data: dict[str, Any]) -> bytes:
-        """Encode any dict; a name that is not among the fields is encoded as msgspec would."""
+        """Encode any dict. A name that is not among the fields is encoded as msgspec would."""
         if not self.texts:
             self.texts = {name: text_of(shape) for name, shape in self.fields.items()}
             self.texts |= {new: self.texts[old] for old, new in self.aliases.items()}
@@ -92,7 +92,7 @@ def _member(name: str, value: Any, text: Text | None) -> str:
 
 
 def _ends_early(fields: dict[str, Shape], value: str) -> str:
-    """Return a condition that is true if the last field that must have a value has none, or ends early itself."""
+    """Return a condition that is true if the last field that must have a value has none, or itself ends early."""
     certain = [name for name, shape in fields.items() if not isinstance(shape, _MAY_BE_NULL)]
     if not certain:
         return ""
@@ -195,7 +195,7 @@ def text_of(shape: Shape) -> Text:
 
 
 def _linked(shape: shapes.Link) -> Text:
-    """Return the function of one link, made when first needed, because the type may contain itself."""
+    """Return the function of one link, created when first needed, because the type may contain itself."""
     text = _links.get(shape)
     if text is None:
         text = _links[shape] = _Linked(shape.target)
@@ -228,7 +228,7 @@ def _struct(shape: Struct) -> Text:
 
 
 class _NamedStruct:
-    """Function from a struct with named fields to its JSON text; member by member if the struct ends early."""
+    """Function from a struct with named fields to its JSON text. Encodes member by member if the struct ends early."""
 
     def __init__(self, fields: dict[str, Shape]) -> None:
         self.fields = fields

@@ -23,7 +23,7 @@ class _Placed(NamedTuple):
 
 
 def laid_out(struct: Struct, layout: Mapping[str, Any]) -> Struct:
-    """Return a zero-copy struct with its padding, by its `repr` in the IDL.
+    """Return a zero-copy struct with its padding, according to its `repr` in the IDL.
 
     Raises ShapeError if the layout is not certain: a field of varying size, or a missing repr where the C layout and
     the packed layout differ.
@@ -50,7 +50,7 @@ def _packed(struct: Struct) -> list[Field]:
 
 
 def _c(struct: Struct, layout: Mapping[str, Any]) -> Struct:
-    """Return the struct with padding after each field up to the next one's alignment, and at the end up to its own."""
+    """Return the struct with padding after each field up to the alignment of the next, and at the end up to its own."""
     fields: list[Field] = []
     at = low = high = 0
     for field in struct.fields:

@@ -1,1 +1,1 @@
-"""Carry each topic's messages to its subscribers, framed once for all of them, from any position of its log."""
+"""Delivers each topic's messages to its subscribers, from any position of its log. Frames are built once for all."""

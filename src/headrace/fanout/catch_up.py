@@ -1,4 +1,4 @@
-"""Find what a subscription lacks: the log after a position, or the topic's state, joined to live messages."""
+"""Finds what a subscription is missing (the log after a position, or the topic's state) and joins it to live ones."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import chain
@@ -14,14 +14,14 @@ PAGE: Final = 1000
 READS_MAX: Final = 8
 
 Select: TypeAlias = Callable[[list[Message]], Awaitable[list[Message]]]
-"""Takes a page of the log and returns the messages that are wanted; other tasks may run meanwhile."""
+"""Takes a page of the log and returns the messages that are wanted. Other tasks may run meanwhile."""
 
 
 class CatchUp(NamedTuple):
-    """Messages that are lacking. `replay`, then `tail`, then live messages follow the given position if `recovered`.
+    """Missing messages. If `recovered`, `replay`, then `tail`, then live messages follow the given position.
 
-    Then no message is missing or repeated. `top` is the position between replay and tail: the client's position once
-    the replay is sent. `replay` contains only selected messages, `tail` all.
+    In that case no message is missing or repeated. `top` is the position between replay and tail, which is the client's
+    position once the replay is sent. `replay` contains only selected messages, `tail` contains all.
     """
 
     top: Position
@@ -39,11 +39,12 @@ class _Past(NamedTuple):
 async def catch_up(
     bus: Bus, topic: str, since: Position | None, held: Sequence[Message], replay_max: int, select: Select
 ) -> CatchUp:
-    """Read what came after `since` (None: only the newest position) and join it to `held`.
+    """Read the messages after `since` (None: only the newest position) and join them to `held`.
 
     `held` grows meanwhile: from before the call until it returns, the caller appends every live message of the topic.
-    After the return the caller must continue without yielding to the loop, so that no message is missed. Raises
-    TransientError if the bus is unavailable, or if past and live messages could not be joined in READS_MAX attempts.
+    After the return the caller must continue without yielding to the loop, so that no message is missed.
+    Raises TransientError if the bus is unavailable, or if past and live messages could not be joined in READS_MAX
+    attempts.
     """
     for _ in range(READS_MAX):
         known = len(held)
@@ -57,7 +58,7 @@ async def catch_up(
 async def read_state(
     bus: Bus, cache: Snapshots, topic: str, held: Sequence[Message], replay_max: int, select: Select
 ) -> tuple[Snapshot, CatchUp]:
-    """Return the topic's state and the log after it, both selected; the log is joined to `held` as in `catch_up`.
+    """Return the topic's state and the log after it, both selected. The log is joined to `held` as in `catch_up`.
 
     Raises TransientError if bus or cache is unavailable, or if the log never reaches back to the state.
     """

@@ -1,4 +1,4 @@
-"""What the hub needs from outside: clients, their wires, and bounds on its work."""
+"""The hub's view of the outside: clients, their wires, and limits on its work."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
@@ -11,7 +11,7 @@ class Wire(Protocol):
     """The transport of one client."""
 
     def write(self, data: bytes) -> None:
-        """Send `data` after all unsent bytes; never wait."""
+        """Send `data` after all unsent bytes. Never wait."""
 
     def get_write_buffer_size(self) -> int:
         """Return the number of unsent bytes."""
@@ -20,9 +20,9 @@ class Wire(Protocol):
 class Client:
     """One client of the hub. A transport or session extends this class with `cut_off` and `not_subscribed`.
 
-    `framing` turns JSON texts into bytes for the wire; `batch` chooses NDJSON. `out` is what the current tick writes,
-    usually a single bytes object. While `paused` the socket is full, and the client is a member of no group. Once
-    `open` is False nothing is written.
+    `framing` turns JSON texts into bytes for the wire; `batch` chooses NDJSON. `out` is the data that the current tick
+    writes, usually a single bytes object. While `paused`, the socket is full, and the client is not a member of any
+    group. Once `open` is False, nothing is written.
     """
 
     __slots__ = ("framing", "open", "out", "paused", "wire")
@@ -35,20 +35,20 @@ class Client:
         self.out: bytes | list[bytes] = b""
 
     def queue(self, data: bytes) -> None:
-        """Add `data` to what the current tick writes to the client."""
+        """Add `data` to the data that the current tick writes to the client."""
         if isinstance(self.out, list):
             self.out.append(data)
         else:
             self.out = [self.out, data]
 
     def flush(self) -> None:
-        """Write what the current tick has for the client, in one write."""
+        """Write the current tick's data for the client, in one write."""
         out, self.out = self.out, b""
         if out and self.open:
             self.wire.write(b"".join(out) if isinstance(out, list) else out)
 
     def send(self, payload: bytes) -> None:
-        """Write one frame now, after what the current tick has for the client."""
+        """Write one frame now, after the current tick's data for the client."""
         if self.open:
             self.flush()
             self.wire.write(self.framing((payload,)))
@@ -63,15 +63,15 @@ class Client:
 
 
 class HubLimits(Protocol):
-    """Bounds of one hub. They are read for each use, because they may change while the hub runs."""
+    """Limits of one hub. They are read for each use, because they may change while the hub runs."""
 
     @property
     def recover_max(self) -> int:
-        """Return the most messages that are replayed to, or held for, one subscription."""
+        """Return the maximum number of messages that are replayed to, or held for, one subscription."""
 
     @property
     def filter_nodes_max(self) -> int:
-        """Return the most nodes of all distinct filters on one topic."""
+        """Return the maximum number of nodes in all distinct filters on one topic."""
 
     @property
     def tick_ms(self) -> float:

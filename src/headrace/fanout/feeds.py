@@ -59,9 +59,9 @@ class Feed(Topic):
                 dirty += [group for group in one.groups.values() if group.put(item)]
 
     def add(self, filter_: Filter | None, conflate: Conflate | None, nodes_max: int) -> Group:
-        """Return the group with these options, counting one more subscription.
+        """Return the group with these options, and count one more subscription to it.
 
-        Raises RequestError 106 beyond `nodes_max`.
+        Raises RequestError 106 if the filters would exceed `nodes_max`.
         """
         passes, alike = None, self._unfiltered
         if filter_ is not None:
@@ -73,7 +73,7 @@ class Feed(Topic):
         return group
 
     def remove(self, group: Group) -> None:
-        """Count one subscription less. Without subscriptions the group is removed; without groups its filter."""
+        """Count one subscription less. A group without subscriptions is removed, and so is a filter without groups."""
         group.subscriptions -= 1
         if group.subscriptions:
             return

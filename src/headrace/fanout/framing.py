@@ -1,4 +1,4 @@
-"""Turn the JSON texts of frames into bytes for a socket, once for all clients with the same framing."""
+"""Turns the JSON texts of frames into bytes for a socket, once for all clients with the same framing."""
 
 import zlib
 from collections.abc import Callable, Sequence
@@ -8,10 +8,10 @@ from headrace.protocol.frames import frame_header, text_header
 from headrace.protocol.sse import server_sent
 
 Framing: TypeAlias = Callable[[Sequence[bytes]], bytes]
-"""Takes whole JSON texts in order, at least one, and returns the bytes to write."""
+"""Takes at least one whole JSON text, in order, and returns the bytes to write."""
 
 COMPRESSED_FROM: Final = 128
-"""Fewest bytes of a payload that is compressed; for shorter payloads compression would save nothing."""
+"""Minimum size in bytes of a payload that is compressed. Compressing shorter payloads would save nothing."""
 
 _TEXT: Final = 0x1
 _LEVEL: Final = 1
@@ -49,7 +49,7 @@ def events(payloads: Sequence[bytes]) -> bytes:
 
 
 def chunk(body: bytes) -> bytes:
-    """Return `body` as a chunk of a body of unknown length (RFC 9112 §7.1); the empty chunk ends the body."""
+    """Return `body` as a chunk of a body of unknown length (RFC 9112 §7.1). The empty chunk ends the body."""
     return b"%x\r\n%b\r\n" % (len(body), body)
 
 
@@ -60,9 +60,10 @@ def compressed_frame(opcode: int, payload: bytes) -> bytes:
 
 
 class Deflater:
-    """Compresses each message on its own (RFC 7692 with `server_no_context_takeover`), with one state for all messages.
+    """Compresses each message on its own (RFC 7692, `server_no_context_takeover`), with one state for all messages.
 
-    A full flush forgets earlier messages, and costs less than a new compressor of 256 KiB for each message.
+    A full flush makes the compressor forget earlier messages. It costs less than a new compressor of 256 KiB for each
+    message.
     """
 
     def __init__(self) -> None:

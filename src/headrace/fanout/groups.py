@@ -1,4 +1,4 @@
-"""Groups: all subscriptions of a topic with the same filter and conflation form one group, and get the same bytes."""
+"""Groups. All subscriptions of a topic with the same filter and conflation form one group, and get the same bytes."""
 
 import asyncio
 from bisect import bisect_right
@@ -33,7 +33,7 @@ Above it, the next tick sends as many as necessary.
 class Topic:
     """A topic at this server: its newest position, and the subscriptions that hold back live messages.
 
-    A subscription holds live messages back while its past is read or its snapshot is sent.
+    A subscription holds back live messages while its past is read or its snapshot is sent.
     """
 
     def __init__(self, name: str) -> None:
@@ -44,7 +44,7 @@ class Topic:
 
     @property
     def top(self) -> Position | None:
-        """Return the newest position known here; None before the first."""
+        """Return the newest position known to this server; None before the first."""
         newest = self.newest
         return self._began if newest is None else Position(newest.epoch, newest.offset)
 
@@ -54,12 +54,15 @@ class Topic:
 
 
 class ClientSubscription:
-    """One topic of one client. *Catching up*: its past is read and sent; *live*: a member of its group.
+    """One topic of one client. *Catching up*: its past is read and sent. *Live*: it is a member of its group.
 
-    While the subscription is not live, `position` is where the client will be once all that is `behind` is sent; `seen`
-    is how many messages had passed the group at that position. `held` are live messages that came while the past was
-    read or a snapshot was sent. `replay` was read and is not sent yet; the `pages` of a snapshot are sent before it.
-    `snapshot`: if nothing can be recovered, the client wants the topic's state.
+    While the subscription is not live, these attributes describe it:
+    - `position`: where the client will be once everything that is `behind` is sent.
+    - `seen`: how many messages had passed the group at that position.
+    - `held`: live messages that arrived while the past was read or a snapshot was sent.
+    - `replay`: messages that were read but not sent yet.
+    - `pages`: the pages of a snapshot, which are sent before `replay`.
+    - `snapshot`: whether the client wants the topic's state if nothing can be recovered.
     """
 
     __slots__ = (
@@ -88,15 +91,15 @@ class ClientSubscription:
 
     @property
     def behind(self) -> bool:
-        """Return whether something that was read is not sent yet."""
+        """Return whether something that was read has not been sent yet."""
         return self.pages is not None or bool(self.replay) or (self.task is None and bool(self.held))
 
     def is_at(self, position: Position) -> None:
-        """Set `position` as the newest position: nothing newer has come yet."""
+        """Set `position` as the newest position: no newer message has arrived yet."""
         self.position, self.seen = position, self.group.passed
 
     def next_frames(self, framer: Framer) -> bytes:
-        """Take about CUT_BYTES of what is behind, framed."""
+        """Return about CUT_BYTES of what is behind, framed, and remove it."""
         payloads: list[bytes] = []
         room = CUT_BYTES
         while self.pages is not None and room > 0:
@@ -115,7 +118,7 @@ class ClientSubscription:
         return self.client.framing(payloads)
 
     def follow_up(self, messages: Iterable[Message]) -> None:
-        """Send these messages after what is behind."""
+        """Send these messages after everything that is behind."""
         if self.replay:
             self.replay.extend(messages)
         else:
@@ -123,7 +126,7 @@ class ClientSubscription:
 
 
 class Item(msgspec.Struct, gc=False):
-    """A live message, decoded once and framed once for all groups of its topic that take it."""
+    """A live message, decoded once and framed once for all groups of its topic that accept it."""
 
     message: Message
     _payload: bytes | None = None
@@ -146,7 +149,7 @@ class Item(msgspec.Struct, gc=False):
 
 
 class Sent(NamedTuple):
-    """Frames and bytes that were written to clients."""
+    """Numbers of frames and bytes that were written to clients."""
 
     frames: int
     bytes: int
@@ -155,10 +158,11 @@ class Sent(NamedTuple):
 class Group:
     """All subscriptions of one topic with the same filter and conflation, and the messages to send to them.
 
-    `passed` counts the messages that passed the filter since the group began. `pending` is what is to be sent, in
-    order. `members` are the live subscriptions, by framing. `joining` are new subscriptions, with the index in
-    `pending` from which on they get what the members get. `waiting` are new subscriptions since the window opened, with
-    the number of the last message that is not for them.
+    - `passed`: the number of messages that passed the filter since the group began.
+    - `pending`: the messages to send, in order.
+    - `members`: the live subscriptions, by framing.
+    - `joining`: new subscriptions, each with the index in `pending` from which on it gets the members' messages.
+    - `waiting`: new subscriptions since the window opened, each with the number of the last message that is not for it.
     """
 
     __slots__ = (
@@ -193,11 +197,11 @@ class Group:
 
     @property
     def oldest_s(self) -> float:
-        """Return when the oldest message still to be sent arrived, by the monotonic clock."""
+        """Return the monotonic time at which the oldest unsent message arrived."""
         return self.pending[0].message.at_s
 
     def put(self, item: Item) -> bool:
-        """Take a message that passes; return whether the group has something to send now and had nothing before."""
+        """Add a message that passes. Return whether the group has something to send now and had nothing before."""
         self.passed += 1
         window = self.window
         if window is None:
@@ -211,7 +215,7 @@ class Group:
         return False
 
     def join(self, subscription: ClientSubscription, at: Position) -> None:
-        """Deliver to a subscription at the newest position, `at`, every message from the next on."""
+        """Add a subscription at the newest position, `at`. It gets every message from the next one on."""
         subscription.is_at(at)
         self.topic.is_at(at)
         if self.window is not None and self.window.waiting:
@@ -222,12 +226,15 @@ class Group:
             self.rejoin(subscription)
 
     def rejoin(self, subscription: ClientSubscription) -> None:
-        """Make a subscription that has exactly what the members have a member."""
+        """Make a subscription a member that has received exactly what the members have received."""
         client = subscription.client
         self.members.setdefault(client.framing, {})[client] = subscription
 
     def leave(self, subscription: ClientSubscription) -> None:
-        """Send the subscription nothing more; its `position` says up to which message it got everything."""
+        """Stop sending to the subscription.
+
+        Its `position` is then that of the last message up to which it got everything.
+        """
         framing = subscription.client.framing
         members = self.members.get(framing, {})
         if members.pop(subscription.client, None):
@@ -238,7 +245,7 @@ class Group:
         self.waiting.pop(subscription, None)
 
     def present(self, subscription: ClientSubscription) -> Position | None:
-        """Return the newest position if nothing that passes came since the subscription's position; else None."""
+        """Return the newest position if no passing message followed the subscription's position; otherwise None."""
         at, top = subscription.position, self.topic.top
         if at is None or top is None or at.epoch != top.epoch:
             return None
@@ -251,7 +258,7 @@ class Group:
         return subscription.client in self.members.get(subscription.client.framing, ())
 
     def end_window(self) -> bool:
-        """Move the window's messages to `pending`; return whether `pending` was empty before."""
+        """Move the window's messages to `pending`. Return whether `pending` was empty before."""
         assert self.window is not None
         before = len(self.pending)
         kept = self.window.take()
@@ -264,7 +271,7 @@ class Group:
         return not before
 
     def dissolve(self) -> None:
-        """Drop the window's messages: no subscription is left."""
+        """Drop the window's messages, because no subscription is left."""
         if self.window is not None:
             self._windows.close(self.window)
             self.window.take()
@@ -311,7 +318,7 @@ class Group:
         return pending[:count]
 
     def _admit(self, payloads: list[bytes], touched: list[Client]) -> None:
-        """Make the joining subscriptions whose index is reached members, and give each its part of `payloads`."""
+        """Make those joining subscriptions members whose index is reached, and give each its part of `payloads`."""
         joining, self.joining = self.joining, {}
         for subscription, start in joining.items():
             if start > len(payloads):

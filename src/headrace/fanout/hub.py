@@ -1,4 +1,4 @@
-"""Fan messages out: each is framed once per group, and each client gets at most one write per tick."""
+"""The fan-out: each message is framed once per group, and each client gets at most one write per tick."""
 
 import asyncio
 from collections.abc import Sequence
@@ -24,19 +24,19 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 
 WRITES_PER_TURN: Final = 256
-"""Clients written to, in about a millisecond, before other tasks on the event loop may run."""
+"""Number of clients written to, in about a millisecond, before other tasks on the event loop may run."""
 
 _NONE_YET: Final[dict[str, ClientSubscription]] = {}
-"""Subscriptions of every client that has none; never written to. A dict for each such client would take 64 bytes."""
+"""Subscriptions of every client that has none. Never written to. A dict for each such client would take 64 bytes."""
 
 
 class Hub:
-    """Delivers the bus to clients.
+    """Delivers messages from the bus to clients.
 
-    Order: a client gets each topic in offset order. After the answer to `subscribe` come the replay, then live
-    messages; none is missing or repeated.
+    Order: a client gets each topic in offset order. The answer to `subscribe` is followed by the replay, then by live
+    messages. None is missing or repeated.
     Slow clients: a client whose socket is full leaves its groups, and nothing is queued for it. `Replays.resume`
-    describes what each subscription gets once the client takes data again.
+    describes what each subscription gets once the client accepts data again.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Hub:
         self.clients: dict[Client, dict[str, ClientSubscription]] = {}
         """Every client with its subscriptions by topic."""
         self.subscriptions = 0
-        """Topics of all connections. Counted at every change, because metrics are read in a thread."""
+        """Number of topics of all connections. Counted at every change, because metrics are read in a thread."""
         self._feeds: dict[str, Feed] = {}
         self._interest = bus.subscribe(self.sink, changed=self.changed)
         self._dirty: list[Group] = []
@@ -82,11 +82,11 @@ class Hub:
         return self._histories.reading or any(feed.holding for feed in self._feeds.values())
 
     def topics(self) -> dict[str, int]:
-        """Return the topics that have subscriptions here, with the number of subscriptions."""
+        """Return the topics that have subscriptions on this server, with the number of subscriptions."""
         return {topic: feed.subscriptions for topic, feed in self._feeds.items()}
 
     def sink(self, messages: Sequence[Message]) -> None:
-        """Take live messages; see `bus.Sink`."""
+        """Handle live messages; see `bus.Sink`."""
         feeds, dirty = self._feeds, self._dirty
         for message in messages:
             feed = feeds.get(message.topic)
@@ -98,8 +98,9 @@ class Hub:
             self._wake.set()
 
     def changed(self, change: Change) -> None:
-        """Close the connections subscribed to topics that lost messages on the way here: the clients then recover.
+        """Close the connections that subscribe to topics of which this server missed messages.
 
+        The clients then recover.
         A new epoch needs no action: clients see the epoch in the next message.
         """
         if change.kind == "incomplete":
@@ -126,9 +127,9 @@ class Hub:
     def _rest_s(self, now_s: float, *, more: bool) -> float:
         """Return the pause in seconds before the next write: until the oldest waiting message is one tick old.
 
-        Messages that come during the pause share the write. A busy hub does not pause: messages that came during a
-        write share the next one, and other tasks on the loop run during the write. With `more` of a burst to send, the
-        pause is one tick, so that clients can take the part just written.
+        Messages that arrive during the pause share the write. A busy hub does not pause: messages that arrived during a
+        write share the next write, and other tasks on the loop run during the write. If there is `more` of a burst to
+        send, the pause is one tick, so that clients can accept the part just written.
         """
         tick_s = self._limits().tick_ms / 1000
         if more or not self._dirty:
@@ -136,7 +137,7 @@ class Hub:
         return max(0.0, self._dirty[0].oldest_s + tick_s - now_s)
 
     async def flush(self) -> bool:
-        """Do one tick; return whether something is left for the next tick."""
+        """Execute one tick. Return whether something is left for the next tick."""
         dirty, self._dirty = self._dirty, []
         touched: list[Client] = []
         sent_frames = sent_bytes = 0
@@ -159,11 +160,11 @@ class Hub:
         return more
 
     def add(self, client: Client) -> None:
-        """Deliver to the client until `remove`."""
+        """Deliver to the client until `remove` is called."""
         self.clients[client] = _NONE_YET
 
     def remove(self, client: Client) -> None:
-        """End all deliveries to the client; idempotent."""
+        """End all deliveries to the client. Idempotent."""
         if client not in self.clients:
             return
         client.open = False
@@ -174,7 +175,7 @@ class Hub:
         del self.clients[client]
 
     def subscribe(self, client: Client, wanted: Subscribe) -> None:
-        """Start delivery and answer with `subscribed` or an error; first replay, if the command asks for it."""
+        """Start delivery and answer with `subscribed` or an error. If the command asks for it, replay first."""
         feed = self._feeds.get(wanted.topic) or Feed(wanted.topic, self.windows)
         try:
             group = feed.add(wanted.filter, wanted.conflate, self._limits().filter_nodes_max)
@@ -199,7 +200,7 @@ class Hub:
             self._replays.begin(subscription, wanted.recover)
 
     def unsubscribe(self, client: Client, topic: str) -> ClientSubscription | None:
-        """End delivery at once; return the former subscription."""
+        """End delivery at once. Return the subscription that was removed."""
         subscription = self.clients.get(client, {}).pop(topic, None)
         if subscription is None:
             return None
@@ -227,7 +228,7 @@ class Hub:
             subscription.group.leave(subscription)
 
     def resume(self, client: Client) -> None:
-        """Deliver again to a client that takes data again."""
+        """Deliver again to a client that accepts data again."""
         client.paused = False
         for subscription in list(self.clients.get(client, {}).values()):
             if client.open and subscription.task is None:
@@ -235,7 +236,7 @@ class Hub:
         self._histories.go_on(client)
 
     def tops(self, client: Client) -> dict[str, int]:
-        """Return, for each topic of the client, the offset up to which the client has got everything."""
+        """Return, for each topic of the client, the offset up to which the client has received everything."""
         subscriptions = self.clients.get(client, {})
         tops = {topic: self._replays.place(subscription) for topic, subscription in subscriptions.items()}
         return {topic: top.offset for topic, top in tops.items() if top is not None}

@@ -1,8 +1,8 @@
-"""Read a log from a position, then follow it live, and find the position where the two meet. Pure.
+"""Reads a log from a position, then follows it live, and finds the position where the two meet. Pure.
 
-A follower gets a log's entries in two ways: pages that it reads, and entries that arrive live meanwhile. Within an
-epoch, every log here counts offsets from 1 without a gap. Three followers share these rules: subscriptions to topics of
-the bus, the topic of a user, and the stream of an order.
+A follower gets a log's entries in two ways: in pages that it reads, and as entries that arrive live meanwhile. Within
+an epoch, every such log counts offsets from 1 without a gap. Three followers share these rules: subscriptions to topics
+of the bus, the topic of a user, and the stream of an order.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ class Arrival(Enum):
     """Meaning of a live entry to a follower."""
 
     NEXT = "next"
-    """The entry directly after the last one: take it now."""
+    """The entry directly follows the last one: take it now."""
     BEYOND = "beyond"
     """Entries before this one are missing: read the log."""
     KNOWN = "known"
-    """Already taken, or about to be read: nothing to do."""
+    """The entry was already taken, or is about to be read: nothing to do."""
 
 
 class LogReader:
@@ -47,9 +47,10 @@ class LogReader:
         return self.newest > self.at.offset
 
     def arrive(self, entry: Position, *, able: bool = True) -> Arrival:
-        """Note a live entry; the caller takes it if NEXT. `able`: the follower can take entries now.
+        """Record a live entry. The caller takes the entry if the result is NEXT.
 
-        With an entry of another epoch the log starts again.
+        Without `able`, the result is never NEXT, because the follower can't take entries now. An entry of another epoch
+        means that the log starts again.
         """
         if entry.epoch != self.at.epoch:
             self.at, self.newest = Position(entry.epoch, 0), 0
@@ -63,27 +64,28 @@ class LogReader:
         return Arrival.BEYOND
 
     def know(self, newest: int) -> None:
-        """Note that the log reaches up to `newest`."""
+        """Record that the log reaches up to `newest`."""
         self.newest = max(self.newest, newest)
 
     def take(self, offset: int) -> int:
-        """Take the entry at `offset` of a page that was read; return how many entries are missing before it."""
+        """Take the entry at `offset` of a page that was read. Return how many entries are missing before it."""
         missing = max(0, offset - self.at.offset - 1)
         self.at = Position(self.at.epoch, offset)
         self.know(offset)
         return missing
 
     def is_through(self, entries: int, page: int) -> bool:
-        """Return whether a page of at most `page` entries, which had `entries`, was the last for now."""
+        """Return whether a page that had `entries` of at most `page` entries was the last page for now."""
         return entries < page and not self.behind
 
 
 def tail_after(top: Position, held: Sequence[Message], known: int) -> list[Message] | None:
     """Return the held live messages that come after `top`, where the reading of a log ended.
 
-    Returns None if that is not known, or if entries in between are missing: then the log must be read again. The first
-    `known` of `held` arrived before `top` was read, so they are not newer than `top`. Epochs have no order: whether a
-    held message of another epoch is older or newer than `top` follows only from the messages next to it.
+    Returns None if that is unknown, or if entries in between are missing. In that case the log must be read again. The
+    first `known` messages of `held` arrived before `top` was read, so they are not newer than `top`.
+    Epochs have no order. Whether a held message of another epoch is older or newer than `top` follows only from the
+    messages next to it.
     """
     first = next((i for i, message in enumerate(held) if message.epoch == top.epoch), None)
     if first is None:

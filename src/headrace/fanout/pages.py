@@ -15,11 +15,11 @@ from headrace.protocol.session import History
 from headrace.runtime.supervise import Supervisor
 
 SNAPSHOT_PAGE_BYTES: Final = 65_536
-"""Maximum number of bytes of the frames in one page; a single longer item is sent all the same."""
+"""Maximum number of bytes of the frames in one page. A single longer item is sent all the same."""
 
 
 class Pages:
-    """The part of a snapshot still to send: at least one page, so that a client learns of an empty state, too."""
+    """The unsent part of a snapshot. It has at least one page, so that a client also learns of an empty state."""
 
     def __init__(self, topic: str, snapshot: Snapshot) -> None:
         self._topic, self._snapshot = topic, snapshot
@@ -28,7 +28,7 @@ class Pages:
         self.left = True
 
     def next_page(self, framer: Framer) -> bytes:
-        """Take the frame of the next page; after the last page, `left` is False."""
+        """Return the frame of the next page and remove the page. After the last page, `left` is False."""
         items: list[bytes] = []
         room = SNAPSHOT_PAGE_BYTES
         while self._items:
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     import asyncio
 
 HISTORY_PAGE_BYTES: Final = 524_288
-"""Maximum number of bytes of the frames in one answer; a longer page gets fewer messages."""
+"""Maximum number of bytes of the frames in one answer. A longer page gets fewer messages."""
 
 UNRECOVERABLE: Final = RequestError(ErrorCode.UNRECOVERABLE, "unrecoverable position")
 
@@ -57,8 +57,8 @@ UNRECOVERABLE: Final = RequestError(ErrorCode.UNRECOVERABLE, "unrecoverable posi
 class HistoryPages:
     """Answers `history` commands, for each client in the order of the commands.
 
-    A command of a few bytes asks for half a megabyte. So pages are read one at a time, and only while the client takes
-    data. The rate of commands bounds how many of them may wait.
+    A command of a few bytes asks for half a megabyte. So pages are read one at a time, and only while the client
+    accepts data. The rate of commands limits how many of them may wait.
     """
 
     def __init__(self, bus: Bus, supervisor: Supervisor, framer: Framer) -> None:
@@ -77,7 +77,7 @@ class HistoryPages:
         self.go_on(client)
 
     def go_on(self, client: Client) -> None:
-        """Read the client's next page, if the client takes data and no page is being read for it."""
+        """Read the client's next page, if the client accepts data and no page is being read for it."""
         if client not in self._asked or client in self._reading or client.paused or not client.open:
             return
         waiting = self._asked[client]

@@ -1,4 +1,4 @@
-"""Bring subscriptions up to date: read their past, send it piece by piece, and join it to live messages."""
+"""Brings subscriptions up to date: reads their past, sends it piece by piece, and joins it to live messages."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -29,11 +29,13 @@ _log = structlog.get_logger("gateway")
 
 
 class Replays:
-    """Subscriptions that are not live yet, or not any more. They are served without slowing the live ones.
+    """Subscriptions that are not live yet, or no longer live. Serving them does not slow the live ones.
 
-    In `begin` a task reads a subscription's past while live messages are held. In `pump` what was read is sent, one
-    piece per tick, a snapshot's pages first. Then the subscription joins its group; if more came meanwhile, `begin` is
-    repeated. `wake` asks for a tick. `refuse` undoes a subscription whose past can't be read.
+    1. In `begin`, a task reads a subscription's past while live messages are held.
+    2. In `pump`, the messages that were read are sent, one piece per tick, a snapshot's pages first.
+    3. The subscription joins its group. If more messages arrived meanwhile, `begin` is repeated.
+
+    `wake` asks for a tick. `refuse` undoes a subscription whose past can't be read.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class Replays:
         return bool(self._pumping)
 
     def rest(self, subscription: ClientSubscription) -> None:
-        """Send the subscription nothing for now."""
+        """Send nothing to the subscription for now."""
         self._pumping.pop(subscription, None)
 
     def end(self, subscription: ClientSubscription) -> None:
@@ -90,7 +92,7 @@ class Replays:
                 subscription.client.cut_off(CloseCode.INSUFFICIENT_STATE)
 
     def begin(self, subscription: ClientSubscription, since: Position | None) -> None:
-        """Read what came after `since` in a task, while live messages are held."""
+        """Read the messages after `since` in a task, while live messages are held."""
         subscription.held = []
         subscription.group.topic.holding[subscription] = None
         work, failed = partial(self._catch_up, subscription, since), partial(self._give_up, subscription, INTERNAL)
@@ -110,7 +112,7 @@ class Replays:
         except TransientError:
             self._give_up(subscription, UNAVAILABLE)
             return
-        # From here to the join nothing may yield to the loop, or a message could be missed.
+        # From this line to the join, nothing may yield to the loop, or a message could be missed.
         subscription.task = None
         subscription.held = []
         group.topic.holding.pop(subscription, None)
@@ -119,7 +121,7 @@ class Replays:
             return
         now = _position(found.tail[-1]) if found.tail else found.top
         if subscription.acknowledged and subscription.on_slow == "conflate" and now.epoch != found.top.epoch:
-            client.cut_off(CloseCode.INSUFFICIENT_STATE)  # a lag is within one epoch
+            client.cut_off(CloseCode.INSUFFICIENT_STATE)  # a `lag` can only name messages of one epoch
             return
         subscription.follow_up(self._replay(subscription, found, now, recovering=since is not None))
         subscription.is_at(now)
@@ -137,7 +139,7 @@ class Replays:
     def _replay(
         self, subscription: ClientSubscription, found: CatchUp, now: Position, *, recovering: bool
     ) -> list[Message]:
-        """Return the found messages to send, after sending how many they are, or how many are left out."""
+        """Return the found messages to send. Before that, send how many they are, or how many are left out."""
         selection = subscription.group.selection
         tail = selection.passed(found.tail)
         if not subscription.acknowledged:
@@ -153,10 +155,9 @@ class Replays:
     async def _read(
         self, subscription: ClientSubscription, since: Position | None, select: Select
     ) -> tuple[CatchUp, Snapshot | None]:
-        """Return what the client lacks.
+        """Return the messages after `since`, which the client is missing.
 
-        That is the messages after `since`. If they can't be recovered and the client wants a snapshot, it is the
-        topic's state.
+        If they can't be recovered and the client wants a snapshot, return the topic's state.
         """
         topic, held, replay_max = subscription.group.topic.name, subscription.held, self._limits().recover_max
         wanted = subscription.snapshot and not subscription.acknowledged
@@ -170,7 +171,7 @@ class Replays:
         return found._replace(recovered=False), snapshot
 
     def acknowledge(self, subscription: ClientSubscription, found: CatchUp, *, recovering: bool) -> None:
-        """Answer with `subscribed`; all frames after this answer are in order."""
+        """Answer with `subscribed`. All frames after this answer are in order."""
         subscription.acknowledged = True
         answer = frames.subscribed(
             subscription.group.topic.name,
@@ -183,26 +184,25 @@ class Replays:
         subscription.client.send(answer)
 
     def resume(self, subscription: ClientSubscription) -> None:
-        """Continue for a client that takes data again.
+        """Continue for a client that accepts data again.
 
         With `drop_oldest`, a subscription continues with the live members' next messages, and a `lag` reports what it
-        missed. Any other subscription is brought up to date from the topic's log, as is one whose snapshot or replay
-        had begun. If the log no longer reaches back far enough, a `lag` reports the loss; by default the connection is
-        then closed with 4008.
+        missed. Any other subscription is brought up to date from the topic's log, and so is one whose snapshot or
+        replay had begun. If the log no longer reaches back far enough, a `lag` reports the loss, and by default the
+        connection is then closed with 4008.
         """
         topic = subscription.group.topic
-        # the replay filled the socket; no message came since
+        # the replay filled the socket, and no message has arrived since
         missed_none = subscription in topic.holding or topic.top is None
         if subscription.on_slow == "drop_oldest" and not (subscription.behind or missed_none):
-            # Not at once: the caller is inside the socket's write, and asyncio can't handle another failing write
-            # there.
+            # Not at once: the caller is inside the socket's write, where asyncio can't handle another failing write.
             self._pumping[subscription] = None
             self._wake()
         else:
             self.go_on(subscription)
 
     def place(self, subscription: ClientSubscription) -> Position | None:
-        """Return the position up to which the client has got everything; None while it is not known."""
+        """Return the position up to which the client has received everything; None while it is unknown."""
         if subscription.group.is_live(subscription):
             return subscription.group.delivered[0]
         if subscription.pages is not None:
@@ -212,7 +212,10 @@ class Replays:
         return subscription.position if subscription.acknowledged else None
 
     def go_on(self, subscription: ClientSubscription) -> None:
-        """Send the remaining replay; then join the group if nothing came meanwhile, else read what came."""
+        """Send the remaining replay.
+
+        When all is sent, join the group if nothing arrived meanwhile; otherwise read what arrived.
+        """
         if subscription.client.paused:
             return
         if subscription.behind:
@@ -252,7 +255,7 @@ class Replays:
         return len(data)
 
     def _fall_behind(self, subscription: ClientSubscription, top: Position) -> None:
-        """Report a loss to a client whose position the log no longer has; then continue or close the connection."""
+        """Report a loss to a client whose position is no longer in the log; then continue or close the connection."""
         client, at, group = subscription.client, subscription.position, subscription.group
         top, dropped = group.topic.top or top, group.passed - subscription.seen
         if at is None or at.epoch != top.epoch or at.offset >= top.offset:
@@ -265,7 +268,7 @@ class Replays:
             self._skip(subscription)
 
     def _skip(self, subscription: ClientSubscription) -> None:
-        """Leave out what came meanwhile, report how much, and continue with the group's next messages."""
+        """Leave out the messages that arrived meanwhile, report how many, and continue with the group's next ones."""
         group, client, at = subscription.group, subscription.client, subscription.position
         to, count = group.delivered
         ahead = at is not None and to is not None and to.offset < at.offset
@@ -290,7 +293,7 @@ class Replays:
             subscription.client.send(frames.lag(topic, to.epoch, at.offset + 1, to.offset, dropped))
 
     def _give_up(self, subscription: ClientSubscription, failure: RequestError) -> None:
-        """Refuse a subscription whose past can't be read; if it was acknowledged already, close its connection."""
+        """Refuse a subscription whose past can't be read. If it was acknowledged before, close its connection."""
         subscription.task = None
         if subscription.acknowledged:
             subscription.client.cut_off(CloseCode.INSUFFICIENT_STATE)

@@ -1,4 +1,4 @@
-"""The topic of each user: a new connection gets unacknowledged inbox messages, then new ones as they come."""
+"""The topic of each user. A new connection gets unacknowledged inbox messages, then new ones as they arrive."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -22,18 +22,21 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 
 PAGE: Final = 16
-"""Inbox messages read and sent at a time; each has at most 32 KiB."""
+"""Number of inbox messages read and sent at a time; each has at most 32 KiB."""
 
 TIDY_S: Final = 60.0
 NO_LETTERS: Final = Box(Position("0", 0), None, 0)
 AWAY: Final = (TransientError, InvariantError)
-"""Failures of a database. A broken database must not end the stream."""
+"""Database errors. A broken database must not end the stream."""
 
 _log = structlog.get_logger("gateway")
 
 
 class _Announced(msgspec.Struct, frozen=True, gc=False):
-    """An inbox message as the bus carries it, with its position in the user's own log. This is no offset of the bus."""
+    """An inbox message as the bus carries it.
+
+    `offset` is its position in the user's own log, not an offset of the bus.
+    """
 
     epoch: str
     offset: int
@@ -52,7 +55,7 @@ def announcement(letter: Letter, at: Position) -> Publication:
 
 
 class UserTopics:
-    """The connections of this server to each user. New inbox messages reach them through a sink of the bus."""
+    """This server's connections to each user. New inbox messages reach them through a sink of the bus."""
 
     def __init__(self, inbox: Inbox, supervisor: Supervisor, clock: Clock, metrics: Metrics) -> None:
         self.inbox, self.supervisor, self.clock = inbox, supervisor, clock
@@ -60,7 +63,7 @@ class UserTopics:
         self._lost = metrics.counter("inbox_lost", "Messages that grew too old before their user acknowledged them")
 
     def sink(self, messages: Sequence[Message]) -> None:
-        """Take live messages; see `bus.Sink`."""
+        """Handle live messages; see `bus.Sink`."""
         for message in messages:
             if not message.topic.startswith(USER_PREFIX):
                 continue
@@ -99,8 +102,8 @@ class UserTopics:
 class UserTopic:
     """A user's log on one connection, followed as in `log_reader`.
 
-    Up to `floor`, the newest offset when the client connected, the client gets only unacknowledged messages; after
-    that, all. Messages that the log no longer has are reported with `lag`.
+    Up to `floor`, the newest offset when the client connected, the client gets only unacknowledged messages. After that
+    it gets all. Messages that the log no longer has are reported with `lag`.
     """
 
     __slots__ = ("_client", "_floor", "_log", "_lost", "_topics", "topic", "user_id")
@@ -122,11 +125,11 @@ class UserTopic:
         self._read(first=True)
 
     def close(self) -> None:
-        """Forget the client; a task that reads for it ends by itself."""
+        """Forget the client. A task that reads for the client ends by itself."""
         self._topics.remove(self)
 
     def hear(self, epoch: str, kept: Kept) -> None:
-        """Take a new message of the user's log."""
+        """Handle a new message of the user's log."""
         if epoch != self._log.at.epoch:
             self._floor = 0
         arrival = self._log.arrive(Position(epoch, kept.offset), able=not self._client.paused)
@@ -136,12 +139,15 @@ class UserTopic:
             self.resume()
 
     def resume(self) -> None:
-        """Continue for a client that takes data again."""
+        """Continue for a client that accepts data again."""
         if self._log.behind and not self._log.reading:
             self._read(first=False)
 
     def acknowledge(self, offset: int, request_id: FrameId) -> None:
-        """Store that the client has everything up to `offset`, which must have been sent here; then answer."""
+        """Record the client's acknowledgement of everything up to `offset`, then reply.
+
+        `offset` must have been sent on this connection.
+        """
         if offset > self._log.at.offset:
             failure = RequestError(ErrorCode.BAD_REQUEST, "this offset was not sent on this connection")
             self._client.send(frames.error(failure, request_id, self.topic))
@@ -165,7 +171,7 @@ class UserTopic:
         self._topics.supervisor.start("gateway", "user_topic", work, on_failure=failed)
 
     async def _catch_up(self, first: bool) -> None:
-        """Read until nothing is behind; while the database is unavailable, try again."""
+        """Read until nothing is behind. While the database is unavailable, retry."""
         backoff = Backoff(0.1, 5.0)
         try:
             while self._client.open:
@@ -183,9 +189,9 @@ class UserTopic:
             self._log.reading = False
 
     async def _send_place(self) -> None:
-        """Send the log's position and how many messages are unacknowledged."""
+        """Send the log's position and the number of unacknowledged messages."""
         box, log = await self._topics.inbox.box(self.user_id) or NO_LETTERS, self._log
-        if log.at.epoch not in ("", box.top.epoch):  # a message of a new epoch came meanwhile
+        if log.at.epoch not in ("", box.top.epoch):  # a message of a new epoch arrived meanwhile
             box = Box(Position(log.at.epoch, 0), None, 0)
         self._floor = box.top.offset
         log.at = Position(box.top.epoch, log.at.offset)
@@ -199,7 +205,7 @@ class UserTopic:
             log.take(self._floor)
 
     async def _read_page(self) -> bool:
-        """Send the log's next messages; return whether there may be more to send."""
+        """Send the log's next messages. Return whether there may be more to send."""
         log = self._log
         if not log.behind or self._client.paused:
             return False

@@ -9,19 +9,19 @@ from headrace.protocol.selection import KEYS_MAX, Conflate, Latest
 from headrace.runtime.clock import Clock
 
 GRAIN_S: Final = 0.01
-"""Maximum number of seconds that a window may end late. By time, no window ends early."""
+"""Maximum delay in seconds of a window's end. The clock never ends a window early."""
 
 HELD_MAX: Final = 500_000
-"""Maximum number of messages that wait in all windows together, about 250 bytes each; beyond it windows end early."""
+"""Maximum number of messages that wait in all windows together, about 250 bytes each. Above it, windows end early."""
 
 V = TypeVar("V")
 
 
 class Windowed(Protocol):
-    """A group, as far as the clock of the windows needs it."""
+    """A group, as the clock of the windows uses it."""
 
     def end_window(self) -> bool:
-        """Make the window's messages ready to send; return whether nothing was ready before."""
+        """Make the window's messages ready to send. Return whether nothing was ready before."""
 
 
 G = TypeVar("G", bound=Windowed)
@@ -30,8 +30,8 @@ G = TypeVar("G", bound=Windowed)
 class Window(Generic[V]):
     """Waiting messages of one conflated group, each with its number among all messages of the group.
 
-    The first message opens the window. Records wait too, to keep the topic's order, and none is ever left out.
-    `numbers` are the numbers of the messages that the group still has to send.
+    The first message opens the window. `promote`, `retract` and `gap` messages also wait, to keep the topic's order,
+    and none of them is left out. `numbers` are the numbers of the messages that the group still has to send.
     """
 
     __slots__ = ("_windows", "every_s", "numbers", "tick", "waiting")
@@ -42,10 +42,10 @@ class Window(Generic[V]):
         self.waiting: Latest[tuple[int, V]] = Latest()
         self.numbers: list[int] = []
         self.tick: int | None = None
-        """When the window ends, in grains of the monotonic clock; None while the window is not open."""
+        """When the window ends, in units of GRAIN_S of the monotonic clock; None while the window is not open."""
 
     def put(self, key: str | None, number: int, value: V) -> bool:
-        """Replace the value of `key`; return whether too many messages wait, here or in all windows."""
+        """Replace the value of `key`. Return whether too many messages wait, in this window or in all windows."""
         waiting, windows = self.waiting, self._windows
         before = len(waiting)
         waiting.put(key, (number, value))
@@ -76,13 +76,13 @@ class Windows(Generic[G]):
         return sum(map(len, self._ticks.values()))
 
     def open(self, window: Window[Any], group: G) -> None:
-        """Let the group's window end `every_s` from now."""
+        """Make the group's window end `every_s` from now."""
         tick = window.tick = math.ceil((self._clock.monotonic() + window.every_s) / GRAIN_S)
         self._ticks.setdefault(tick, {})[window] = group
         self._some.set()
 
     def close(self, window: Window[Any]) -> None:
-        """Cancel the window's end; idempotent."""
+        """Cancel the window's end. Idempotent."""
         if window.tick is not None:
             windows = self._ticks[window.tick]
             del windows[window]

@@ -1,4 +1,4 @@
-"""Messages that an application sends to a topic, to users, or to both; once for each idempotency key."""
+"""Messages that an application sends to a topic, to users, or to both: once for each idempotency key."""
 
 import hashlib
 import secrets
@@ -34,10 +34,10 @@ _Key = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]+\Z", max_length=200)]
 
 
 class Broadcast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A message to send. `data` is a JSON object; a `type` that Headrace knows says which members `data` must have.
+    """A message to send. `data` is a JSON object. If its `type` is known to Headrace, certain members are required.
 
-    `ack`: the message is repeated to users until they acknowledge it. `server_ids`: only clients of these servers get
-    it.
+    With `ack`, the message is repeated to users until they acknowledge it. With `server_ids`, only clients of these
+    servers receive it.
     """
 
     data: msgspec.Raw
@@ -51,7 +51,7 @@ class Broadcast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class BroadcastAnswer(msgspec.Struct, frozen=True):
     """The message's position on its topic, or in the log of the first user if no topic was given.
 
-    `users` has the offset in each user's log. `duplicate`: the key was known, and nothing was sent again.
+    `users` has the offset in each user's log. `duplicate` is set if the key was known, so that nothing was sent again.
     """
 
     status: str
@@ -62,7 +62,7 @@ class BroadcastAnswer(msgspec.Struct, frozen=True):
 
 
 class Broadcasts:
-    """Sends broadcasts. A message has the same `event_id` for all receivers, also when the message is repeated."""
+    """Sends broadcasts. A message has the same `event_id` for all receivers, even when it is repeated."""
 
     def __init__(self, writers: Mapping[Lane, Writer], inbox: Inbox | None, server_id: str) -> None:
         self._writers, self._inbox, self._server_id = writers, inbox, server_id
@@ -105,9 +105,9 @@ class Broadcasts:
         return msgspec.json.decode(answer, type=BroadcastAnswer)
 
     async def _publish(self, publications: Sequence[Publication]) -> Sequence[Position]:
-        """Publish once on the lane of the topics.
+        """Publish once, on the lane of the topics.
 
-        Raises TransientError if it is unknown whether the bus took the messages.
+        Raises TransientError if it is unknown whether the bus accepted the messages.
         """
         writer = self._writers.get(lane_of(publications[0].topic))
         if writer is None:
@@ -133,7 +133,7 @@ class Broadcasts:
         return msgspec.structs.replace(answer, duplicate=True)
 
     def _check(self, asked: Broadcast) -> bytes:
-        """Return the data as JSON on one line. Raises Refused 422 with every fault that was found."""
+        """Return the data as JSON on one line. Raises Refused 422 with every fault found."""
         faults: dict[str, str] = {}
         if asked.topic is None and not asked.user_ids:
             faults["topic"] = "neither a topic nor user_ids are given"

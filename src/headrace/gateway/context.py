@@ -1,4 +1,4 @@
-"""Hold what the gateway is given: its options, and the parts of the service that it uses."""
+"""The gateway's inputs: its options, and the parts of the service that it uses."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,8 +25,8 @@ from headrace.runtime.supervise import Supervisor
 class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of a gateway.
 
-    `demo` marks a server that plays a recording instead of the live chain. `dashboard` and `expose_metrics` say whether
-    the page at `/` and `/metrics` are served.
+    `demo` marks a server that plays a recording instead of the live chain. `dashboard` and `expose_metrics` enable the
+    page at `/` and `/metrics`.
     """
 
     server_id: str
@@ -42,11 +42,14 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
 class GatewayContext:
     """The parts of the service that a gateway uses. All tasks of the gateway run under `supervisor`.
 
-    `head` returns how far the chain is known, for heartbeats. `cache` gives snapshots; the service feeds it. `inbox`
-    keeps messages to users; without an inbox users are sent nothing. `writers` publish what applications broadcast.
-    `orders` takes orders; without it the server takes none. `history` answers questions about the past; without it the
-    server answers none. `auth` checks credentials; without it no credential is needed. `members` knows the other
-    servers; without it this server is alone.
+    - `head`: returns the newest known slots, for heartbeats.
+    - `cache`: gives snapshots; the service feeds it.
+    - `inbox`: keeps messages to users. Without an inbox, users are sent nothing.
+    - `writers`: publish what applications broadcast.
+    - `orders`: accepts orders. None: the server accepts none.
+    - `history`: answers questions about the past. None: the server answers none.
+    - `auth`: checks credentials. None: no credential is needed.
+    - `members`: knows the other servers. None: this server is the only one.
     """
 
     bus: Bus

@@ -24,9 +24,9 @@ _log = structlog.get_logger("gateway")
 
 
 class OrderCommands:
-    """Performs `order.execute`, `order.cancel` and `order.get`, and answers each command once it is done.
+    """Performs `order.execute`, `order.cancel` and `order.get`, and answers each command once it has finished.
 
-    A connection of a user acts for this user only, and can't place, read or cancel orders of other users.
+    A user's connection acts only for this user, and can't place, read or cancel orders of other users.
     """
 
     def __init__(self, intake: Intake, supervisor: Supervisor) -> None:
@@ -34,7 +34,7 @@ class OrderCommands:
         self._running = 0
 
     def perform(self, client: Client, command: OrderCommand, user_id: str | None) -> None:
-        """Start a command. Commands of one connection reach the store in the order in which they came."""
+        """Start a command. Commands of one connection reach the store in the order in which they arrived."""
         if self._running >= AT_ONCE_MAX:
             failure = RequestError(ErrorCode.RATE_LIMITED, "too many orders at once", temporary=True)
             client.send(frames.error(failure, command.request_id))
@@ -77,7 +77,7 @@ class OrderCommands:
 
 
 def of_user(data: dict[str, Any], user_id: str | None) -> dict[str, Any]:
-    """Return the body with this user as its owner; unchanged if the user is None.
+    """Return the body with this user as its owner. If the user is None, return the body unchanged.
 
     Raises OrderRefused 403 for a body that names another user.
     """

@@ -1,4 +1,4 @@
-"""The stream of one order: a snapshot, the log from the client's position on, then live updates, without a gap."""
+"""The stream of one order: a snapshot, the log after the client's position, then live updates, without a gap."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -28,14 +28,14 @@ from headrace.runtime.supervise import Supervisor
 HEARTBEAT_S: Final = 5.0
 PAGE: Final = 500
 EPOCH: Final = "order"
-"""Epoch of every order's log: a log starts only once, and `seq` counts its entries."""
+"""Epoch of every order's log. A log starts only once, and `seq` counts its entries."""
 
 CLOSES: Final[Mapping[int, CloseCode]] = {
     ErrorCode.UNAUTHORIZED: CloseCode.BAD_TOKEN,
     ErrorCode.TOKEN_EXPIRED: CloseCode.EXPIRED,
     ErrorCode.LIMIT: CloseCode.CONNECTION_LIMIT,
 }
-"""Close codes for a refused credential, and for a user who already has the most connections allowed."""
+"""Close codes for a refused credential, and for a user who already has the maximum number of connections."""
 
 _log = structlog.get_logger("gateway")
 
@@ -43,7 +43,7 @@ _log = structlog.get_logger("gateway")
 class OrderStreams:
     """All open streams of this server, by order.
 
-    The store delivers events; a stream reads missed events from the log.
+    The store delivers events. A stream reads missed events from the log.
     """
 
     def __init__(
@@ -56,7 +56,8 @@ class OrderStreams:
     def open(self, connection: Connection, opening: Opening) -> "OrderStream":
         """Return the endpoint for one connection.
 
-        Raises Refused, also if a credential is required and none is given.
+        Raises Refused if the request is malformed, if there are too many connections, or if a required credential is
+        missing.
         """
         credential = credential_of(opening, wanted=self.auth is not None)
         if self.auth is not None and credential is None:
@@ -66,7 +67,7 @@ class OrderStreams:
         return OrderStream(self, connection, opening.parameter, _from_seq(opening), credential)
 
     def hear(self, events: Sequence[OrderEvent]) -> None:
-        """Take committed events; a sink for the store."""
+        """Deliver committed events to the streams. Attached to the store as a sink."""
         heard: dict[OrderStream, None] = {}
         for event in events:
             for stream in self._streams.get(event.order_id, ()):
@@ -84,18 +85,18 @@ class OrderStreams:
                     stream.beat()
 
     def close(self) -> None:
-        """Ask every client to reconnect elsewhere, because the server stops."""
+        """Ask every client to reconnect to another server, because this server stops."""
         for streams in list(self._streams.values()):
             for stream in list(streams):
                 stream.end(CloseCode.SHUTDOWN)
 
     def add(self, stream: "OrderStream") -> None:
-        """Deliver events of its order to the stream."""
+        """Deliver the events of the stream's order to the stream."""
         self._streams.setdefault(stream.order_id, set()).add(stream)
         self._count += 1
 
     def remove(self, stream: "OrderStream") -> None:
-        """Forget a stream that ended."""
+        """Forget a stream that has ended."""
         streams = self._streams[stream.order_id]
         streams.remove(stream)
         self._count -= 1
@@ -104,7 +105,7 @@ class OrderStreams:
 
 
 class OrderStream:
-    """One client of one order; follows the order's log as described in `fanout.log_reader`."""
+    """One client of one order. Follows the order's log as described in `fanout.log_reader`."""
 
     frame_bytes_max = 1024
 
@@ -146,7 +147,7 @@ class OrderStream:
         self.flush()
 
     def hear(self, event: OrderEvent) -> None:
-        """Take a committed event of the order; `flush` follows."""
+        """Queue a committed event of the order; `flush` sends it."""
         arrival = self._log.arrive(Position(EPOCH, event.seq), able=self._open and not self._full)
         if arrival is Arrival.NEXT:
             self._write_update(event)
@@ -164,13 +165,13 @@ class OrderStream:
         self._connection.close(code)
 
     def text(self, data: str) -> None:
-        """Ignore what the client sends: no message is expected here."""
+        """Ignore the message: a client of an order stream has nothing to send."""
 
     def binary(self, data: bytes) -> None:
-        """Ignore what the client sends: no message is expected here."""
+        """Ignore the message: a client of an order stream has nothing to send."""
 
     def socket_full(self) -> None:
-        """Write nothing until the client takes data again."""
+        """Write nothing until the client accepts data again."""
         self._full = True
 
     def socket_free(self) -> None:
@@ -180,7 +181,7 @@ class OrderStream:
             self._read()
 
     def wake(self) -> None:
-        """Close the connection if the credential has expired; the client reconnects with a new credential."""
+        """Close the connection if the credential has expired. The client reconnects with a new credential."""
         if self._streams.keeper.clock.monotonic() >= self._ends_s:
             self._connection.close(CloseCode.EXPIRED)
         else:
@@ -201,7 +202,7 @@ class OrderStream:
             self._streams.supervisor.start("orders", "stream", work, on_failure=failed)
 
     async def _catch_up(self, first: bool) -> None:
-        """Write the log after the stream's position, until nothing is left; each page in one write."""
+        """Write the log after the stream's position until nothing is left, each page in one write."""
         try:
             events = await (self._begin() if first else self._next_page())
             while True:
@@ -253,7 +254,7 @@ class OrderStream:
             keeper.alarms.set(self, self._ends_s, keeper.clock.monotonic())
 
     async def _begin(self) -> Sequence[OrderEvent]:
-        """Write the snapshot; return the events that follow it, read together with the order."""
+        """Write the snapshot. Return the events that follow it, read together with the order."""
         intake, user_id = self._streams.intake, await self._identify()
         order, events = await intake.read(self.order_id, self._from_seq, PAGE, user_id=user_id)
         seq = min(self._from_seq, order.seq)
@@ -276,7 +277,7 @@ class OrderStream:
         self._unsent += (text_header(len(payload)), payload)
 
     def flush(self) -> None:
-        """Write the unsent frames with one call into the kernel."""
+        """Write the unsent frames in a single call to the kernel."""
         unsent, self._unsent = self._unsent, []
         if unsent and self._open:
             self._connection.transport.write(b"".join(unsent))

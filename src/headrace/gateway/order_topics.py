@@ -1,4 +1,4 @@
-"""An order's topic belongs to the order's owner. The store is asked for the owner; only the command itself waits."""
+"""Checks that an order's topic is read only by the order's owner. Only the command waits while the store is asked."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,14 +30,17 @@ Decide = Callable[[RequestError | None], None]
 
 
 class OrderTopics:
-    """Checks who owns an order. An order that does not exist and another user's order are refused alike: denied."""
+    """Checks who owns an order.
+
+    An order that does not exist and another user's order are both refused with "denied".
+    """
 
     def __init__(self, intake: Intake, supervisor: Supervisor) -> None:
         self._intake, self._supervisor = intake, supervisor
         self._checking = 0
 
     async def check(self, topic: str, user_id: str) -> None:
-        """Raise RequestError 103 unless the order is this user's, and 108 while the owner can't be read."""
+        """Raise RequestError 103 if the order is not this user's, and 108 while the owner can't be read."""
         if self._checking >= AT_ONCE_MAX:
             raise AWAY
         self._checking += 1
@@ -47,7 +50,7 @@ class OrderTopics:
             self._checking -= 1
 
     def start(self, topic: str, user_id: str, decided: Decide) -> None:
-        """Check in a task, then call `decided` with the refusal, or with None for the owner."""
+        """Check in a task, then call `decided` with the refusal, or with None if the user is the owner."""
         if self._checking >= AT_ONCE_MAX:
             decided(AWAY)  # without a task
             return
@@ -97,7 +100,7 @@ class OwnerChecks:
         self._subscribes: dict[str, Subscribe] = {}
 
     def ask(self, client: Asking, wanted: OwnerOnly) -> None:
-        """Perform the client's command once the owner is checked; if it is refused, answer with the reason."""
+        """Perform the client's command once the owner is checked. If the command is refused, answer with the reason."""
         then = wanted.then
         if isinstance(then, Subscribe):
             self._subscribes[then.topic] = then

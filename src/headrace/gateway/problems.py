@@ -1,4 +1,4 @@
-"""Errors over HTTP: RFC 9457 problem details, which show nothing of the server's inside."""
+"""Errors over HTTP: RFC 9457 problem details, which reveal nothing about the server's internals."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -15,7 +15,7 @@ _GIVEN_MAX = 128
 
 
 def problem(status: int, detail: str = "", **more: object) -> bytes:
-    """Return the body for `status`; `detail` is shown to the caller and must be safe to show."""
+    """Return the body for `status`. `detail` is shown to the caller and must be safe to show."""
     body: dict[str, object] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
     if detail:
         body["detail"] = detail
@@ -29,7 +29,10 @@ def wrong(name: str, message: str, given: object = None) -> dict[str, str]:
 
 
 class Refused(Exception):  # noqa: N818  (an answer)
-    """Request that can't be served: an HTTP status and a generic sentence, with `more` members of the problem."""
+    """Request that can't be served: an HTTP status and a generic sentence.
+
+    `more` are additional members of the problem.
+    """
 
     def __init__(self, status: int, detail: str = "", headers: Mapping[str, str] | None = None, **more: object) -> None:
         self.status, self.detail, self.more = status, detail, more
@@ -49,7 +52,7 @@ class Answer(NamedTuple):
 def answer_to(error: Refused | OrderRefused) -> Answer:
     """Return the answer to a refused request.
 
-    The answer to a refused order has members beyond RFC 9457's. They are part of the API, too.
+    The answer to a refused order has members beyond those of RFC 9457. They are also part of the API.
     """
     if isinstance(error, Refused):
         return Answer(error.status, problem(error.status, error.detail, **error.more), error.headers)

@@ -1,4 +1,4 @@
-"""HTTP and WebSocket on one port: start, run and stop the whole gateway."""
+"""Starts, runs and stops the whole gateway: HTTP and WebSocket on one port."""
 
 import asyncio
 import contextlib
@@ -36,13 +36,16 @@ from headrace.runtime.backoff import Backoff
 BACKLOG: Final = 4096
 
 CLOSES_PER_S: Final = 2000
-"""Clients closed per second at a stop, if the deadline allows: they reconnect, elsewhere, at the same rate."""
+"""Number of clients closed per second at a stop, if the deadline allows. They reconnect elsewhere at the same rate."""
 
 ANSWERING_SHARE: Final = 0.3
-"""Share of a stop's time that may pass until commands already received are answered."""
+"""Share of a stop's time that may pass until the commands already received are answered."""
 
 CLOSING_SHARE: Final = 0.6
-"""Share of the time left then that may pass until the last client is closed; the remainder is for their answers."""
+"""Share of the time left after that which may pass until the last client is closed.
+
+The remainder is for their answers.
+"""
 
 POLL_S: Final = 0.02
 
@@ -94,7 +97,7 @@ class Gateway:
         return self._port
 
     async def start(self) -> None:
-        """Listen; return once requests are served. Raises ConfigError if the address is not available."""
+        """Listen. Return once requests are served. Raises ConfigError if the address is not available."""
         context, auth = self._context, self._context.auth
         if auth is not None:
             await auth.start(context.supervisor)
@@ -127,19 +130,19 @@ class Gateway:
         self.keeper.apply(settings)
 
     def reload_certificate(self) -> None:
-        """Read the certificate's files again, for later handshakes. Blocks on files: call in a thread."""
+        """Read the certificate's files again, for later handshakes. Blocks on files: call it in a thread."""
         if self._certificate is not None:
             self._certificate.reload()
 
     async def reload_keys(self) -> None:
-        """Read the issuer's keys again; if that fails, the earlier keys stay in use."""
+        """Read the issuer's keys again. If that fails, the earlier keys stay in use."""
         if self._context.auth is not None:
             await self._context.auth.reload()
 
     async def stop(self, deadline_s: float = 10.0) -> None:
         """Accept no more clients, answer what was received, close every client (4001), and end by the deadline.
 
-        With the close code, clients reconnect elsewhere.
+        The close code makes clients reconnect elsewhere.
         """
         end_s = self._clock.monotonic() + deadline_s
         self.keeper.draining = True
@@ -151,10 +154,10 @@ class Gateway:
             self._close()
             while self._http.connections and self._clock.monotonic() < end_s:
                 await self._clock.sleep(POLL_S)
-        finally:  # also if the stop is cancelled: no socket stays open
+        finally:  # even if the stop is cancelled: no socket stays open
             self._close()
             self._http.abort()
-            for client in list(self.hub.clients):  # their handshake was under way when the other clients were closed
+            for client in list(self.hub.clients):  # their handshake was in progress when the other clients were closed
                 client.cut_off(CloseCode.SHUTDOWN)
             self.keeper.drop_all()
             for task in self._tasks:
@@ -190,7 +193,7 @@ class Gateway:
             late.abort()
 
     def _close(self) -> None:
-        """Accept no more connections, and end connections that wait for nothing; idempotent."""
+        """Accept no more connections, and end connections without a request. Idempotent."""
         self._detach.close()
         if self._server is not None:
             self._server.close()
@@ -214,14 +217,14 @@ def _listen(settings: GatewaySettings) -> socket.socket:
     host, port = settings.host, settings.port
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        # asyncio sets TCP_NODELAY only if the protocol is named here; without it an answer in two writes takes 40 ms
-        # longer.
+        # asyncio sets TCP_NODELAY only if the protocol is named in this call. Without TCP_NODELAY, an answer in two
+        # writes takes 40 ms longer.
         listener = socket.socket(found[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
         raise ConfigError("SERVER_HOST", host, "an address of this machine") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted sockets inherit this: for a client that stops reading, the kernel buffers this much, not megabytes.
+        # Accepted sockets inherit this limit. Without it, the kernel buffers megabytes for a client that stops reading.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.send_buffer_bytes)
         listener.setblocking(False)
         listener.bind(found[4])

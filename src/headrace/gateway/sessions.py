@@ -1,4 +1,4 @@
-"""Sessions on `/ws`: the protocol's session decides; the hub, the inbox and the orders carry its decisions out."""
+"""Sessions on `/ws`. The protocol's session decides; the hub, the inbox and the orders execute its decisions."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -53,15 +53,15 @@ _FRAMINGS: Final[Mapping[tuple[bool, bool], Framing]] = {
     (False, True): one_each_deflated,
     (True, True): a_line_each_deflated,
 }
-"""(may a frame hold several objects, may it be compressed) → how frames are written."""
+"""(may a frame contain several objects, may it be compressed) → how frames are written."""
 
 
 @dataclass
 class SessionContext:
-    """Parts that all sessions share. `head` returns how far the chain is known at the moment of the call.
+    """Parts that all sessions share. `head` returns the newest known slots at the time of the call.
 
-    `orders` and `order_topics` are None on a server that takes no orders, `user_topics` on a server that keeps nothing
-    for users, `auth` on a server that checks no credentials.
+    `orders` and `order_topics` are None on a server that accepts no orders, `user_topics` on a server that keeps
+    nothing for users, and `auth` on a server that checks no credentials.
     """
 
     hub: Hub
@@ -94,7 +94,7 @@ class StreamEndpoint(Client):
         self._user_id: str | None = None
         self._address = opening.address
         self._claimed = _user_id(opening.query)
-        """The user that the URL names; the session's welcome shows which user was accepted."""
+        """The user that the URL names. The session's welcome shows which user was accepted."""
         self._user_topic: UserTopic | None = None
         self._owner_checks: OwnerChecks | None = None
         self._wanted = _subscriptions(opening.query, limits.topics)
@@ -109,7 +109,7 @@ class StreamEndpoint(Client):
         return self._user_id
 
     def opened(self) -> None:
-        """Start the session; close with 4504 if the server is full."""
+        """Start the session. Close with 4504 if the server is full."""
         if len(self._context.hub.clients) >= self._keeper.settings.connections_max:
             self.cut_off(CloseCode.CONNECTION_LIMIT)
             return
@@ -133,7 +133,7 @@ class StreamEndpoint(Client):
         self._perform(self._session.malformed("binary frames are not used here", self._keeper.clock.monotonic()))
 
     def socket_full(self) -> None:
-        """Deliver nothing until the client takes data again."""
+        """Deliver nothing until the client accepts data again."""
         self._context.hub.pause(self)
 
     def socket_free(self) -> None:
@@ -158,7 +158,7 @@ class StreamEndpoint(Client):
             self._authenticated_session.credential.close()
 
     def wake(self) -> None:
-        """Do what is due for the credential now."""
+        """Do what is due now for the credential."""
         if self._authenticated_session is not None:
             self._perform(self._authenticated_session.wake(self._keeper.clock.monotonic()))
             self._set_alarm()
@@ -166,7 +166,7 @@ class StreamEndpoint(Client):
     def ping(self) -> None:
         """Send a heartbeat and expect an answer, unless the socket is full."""
         if self.paused:
-            return  # a full socket is also not read; whether the client takes data shows whether it is alive
+            return  # no pong is read while the socket is full; a client that accepts data is alive
         if self not in self._keeper.pongs:
             self._keeper.pongs.set(self, self._keeper.clock.monotonic())
             self._connection.heard = False
@@ -174,7 +174,7 @@ class StreamEndpoint(Client):
         self.send(frames.ping(ts_ms, self._context.head(), self._context.hub.tops(self)))
 
     def no_pong(self) -> None:
-        """Close a connection that answered no heartbeat, unless its socket is full."""
+        """Close a connection that did not answer a heartbeat, unless its socket is full."""
         if not (self._connection.heard or self.paused):
             self.cut_off(CloseCode.NO_PONG)
 
@@ -186,7 +186,7 @@ class StreamEndpoint(Client):
             self.cut_off(CloseCode.NORMAL)
 
     def cut_off(self, code: CloseCode) -> None:
-        """Close the connection once all frames are written; idempotent."""
+        """Close the connection once all frames are written. Idempotent."""
         if self.open:
             self.flush()
             self.open = False
@@ -241,7 +241,7 @@ class StreamEndpoint(Client):
         self._owner_checks.ask(self, wanted)
 
     def perform_for_owner(self, action: Subscribe | History) -> None:
-        """Perform a command that only an order's owner may send; the owner was checked."""
+        """Perform a command that only an order's owner may send. The owner was checked."""
         self._perform([action])
 
     def _acknowledge(self, wanted: Acknowledge) -> None:
@@ -252,7 +252,7 @@ class StreamEndpoint(Client):
             self._user_topic.acknowledge(wanted.offset, wanted.request_id)
 
     def _new_session(self, opening: Opening) -> tuple[ServerSession, AuthenticatedSession | None]:
-        """Return the session, and the same session again if its client must authenticate, else None."""
+        """Return the session, and the same session again if its client must authenticate (None otherwise)."""
         limits, now_s = self._keeper.settings.limits(), self._keeper.clock.monotonic()
         auth, orders = self._context.auth, self._context.orders is not None
         credential = credential_of(opening, wanted=auth is not None)
@@ -313,7 +313,10 @@ class StreamEndpoint(Client):
             self.send(frames.error(DENIED, topic=topic))
 
     def _unsubscribe(self, topic: str, failure: RequestError) -> bool:
-        """End delivery; return whether it had begun. If not, answer the command that subscribed with `failure`."""
+        """End delivery. Return whether delivery had begun.
+
+        If not, answer the command that subscribed with `failure`.
+        """
         undecided = self._owner_checks.withdraw(topic) if self._owner_checks is not None else None
         if undecided is not None:
             self.send(frames.error(failure, undecided.request_id))
@@ -342,7 +345,10 @@ def _user_id(query: Mapping[str, list[str]]) -> str | None:
 
 
 def _subscriptions(query: Mapping[str, list[str]], topics_max: int) -> list[str]:
-    """Read the topics that the URL names: split at commas, then decoded, so that `%2C` is a comma in a name."""
+    """Return the topics that the URL names.
+
+    They are split at commas and then decoded, so `%2C` is a comma in a name.
+    """
     wanted = [name for name in (_one(query, "subscriptions") or "").split(",") if name]
     if len(wanted) > topics_max:
         raise Refused(HTTPStatus.BAD_REQUEST, f"more than {topics_max} subscriptions")

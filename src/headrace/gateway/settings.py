@@ -1,4 +1,4 @@
-"""Settings of the gateway: its port and limits, admission of clients, TLS."""
+"""Settings of the gateway: its port and limits, admission of clients, and TLS."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -13,9 +13,10 @@ _Count = msgspec.Meta(ge=1)
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Section `[gateway]`. `host` is loopback by default, because without authentication any client can read all.
+    """Section `[gateway]`.
 
-    Limits that are marked live apply to connections made after the change; `connections_max` applies at once.
+    `host` is loopback by default, because without authentication any client can read everything.
+    Limits marked as live apply to connections made after the change; `connections_max` applies at once.
     """
 
     host: Annotated[
@@ -120,20 +121,20 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
 
     def limits(self) -> Limits:
-        """Return the limits that a new connection gets with its welcome."""
+        """Return the limits that a new connection receives with its welcome."""
         return _limits(self.topics_max, self.frame_bytes_max, self.cmd_per_s, self.history_max)
 
 
 @lru_cache(maxsize=4)
 def _limits(topics: int, frame: int, cmd_per_s: int, history: int) -> Limits:
-    """Return the limits that all connections share, as every idle one keeps them."""
+    """Return one object with the limits for all connections, because each keeps it even while idle."""
     return Limits(topics=topics, frame=frame, cmd_per_s=cmd_per_s, history=history)
 
 
 class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Section `[admission]`: limits for each client.
 
-    Behind a proxy set `trusted_proxies`, or all clients count as one.
+    Behind a proxy, set `trusted_proxies`. Otherwise all clients count as one.
     """
 
     per_address_max: Annotated[

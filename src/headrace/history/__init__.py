@@ -6,7 +6,8 @@ from typing import Annotated, Final, NamedTuple, Protocol, TypeAlias
 import msgspec
 
 from headrace.adapters import Register
-from headrace.config import Setting
+from headrace.config import SameAs, Setting
+from headrace.database.place import Place, place_of
 from headrace.history.candles import Candle, CandleKey
 from headrace.history.rows import (
     CandleQuery,
@@ -36,15 +37,32 @@ class HistorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     file: Annotated[
         str,
         Setting(
-            "SQLite file of the history; its segments, of about 500,000 trades each, are beside it",
+            "SQLite file of the history, if DATABASE_URL names no PostgreSQL; its segments, of about 500,000 trades,"
+            " are beside it",
             env=("HISTORY_FILE",),
             kind="file",
         ),
     ] = "headrace-history.db"
+    database_url: Annotated[str | None, SameAs("core.database_url")] = None
+    pool_max: Annotated[
+        int,
+        msgspec.Meta(ge=1, le=1_000),
+        Setting("most connections to PostgreSQL for queries of the history", env=("DATABASE_POOL_MAX",)),
+    ] = 20
+    pool_idle_s: Annotated[
+        float,
+        msgspec.Meta(gt=0),
+        Setting("time after which such a connection is closed if it is not used", env=("DATABASE_POOL_IDLE_S",)),
+    ] = 30.0
+    connect_s: Annotated[
+        float,
+        msgspec.Meta(gt=0),
+        Setting("longest wait for a connection of the history to PostgreSQL", env=("DATABASE_CONNECT_S",)),
+    ] = 2.0
     bytes_max: Annotated[
         int,
         msgspec.Meta(ge=16 * 1024 * 1024),
-        Setting("bytes of all files of the history; beyond, the oldest segment goes", env=("HISTORY_MAX_BYTES",)),
+        Setting("bytes of all files or tables; beyond, the oldest segment goes", env=("HISTORY_MAX_BYTES",)),
     ] = 2 * 1024**3
     age_s: Annotated[
         float,
@@ -55,10 +73,24 @@ class HistorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         int,
         msgspec.Meta(ge=65_536),
         Setting(
-            "bytes that wait to be written; what does not fit is declared as a gap of the feed `history`",
+            "bytes that wait in memory to be written; what fits neither there nor in the file is declared as a gap",
             env=("HISTORY_BUFFER_BYTES",),
         ),
     ] = 32 * 1024 * 1024
+    spill_bytes: Annotated[
+        int,
+        msgspec.Meta(ge=0),
+        Setting(
+            "bytes of the file beside HISTORY_FILE in which facts wait while the database is away; 0: no file",
+            env=("HISTORY_SPILL_BYTES",),
+        ),
+    ] = 512 * 1024 * 1024
+
+    @property
+    def place(self) -> Place:
+        """The database that keeps the history. A SQLite file that a URL names has orders; the history has its own."""
+        place = place_of(self.database_url, self.file)
+        return Place("sqlite", self.file) if place.kind == "sqlite" else place
 
 
 class Written(NamedTuple):
@@ -117,6 +149,11 @@ class History(Protocol):
 
 
 HISTORIES: Final[Register[History]] = Register(
-    "history", {"sqlite": "headrace.history.sqlite.adapter:SqliteHistory"}, HistorySettings
+    "history",
+    {
+        "postgres": "headrace.history.postgres.adapter:PostgresHistory",
+        "sqlite": "headrace.history.sqlite.adapter:SqliteHistory",
+    },
+    HistorySettings,
 )
-"""All histories."""
+"""All histories. The `kind` of `HistorySettings.place` names the one in use."""

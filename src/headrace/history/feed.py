@@ -1,7 +1,6 @@
 """Writes facts to a history through a bounded buffer, so that a slow disk does not delay the update flow."""
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
@@ -9,7 +8,9 @@ from typing import Final, TypeVar
 import structlog
 
 from headrace.history import KEPT, History, Kept, Written
+from headrace.history.buffer import Buffer
 from headrace.history.candles import CandleKey
+from headrace.history.spill import Spill
 from headrace.model.errors import InvariantError, TransientError
 from headrace.model.facts import (
     Gap,
@@ -29,21 +30,17 @@ FEED: Final = "history"
 """Feed under which gaps of the history itself are declared."""
 INTERVAL_S: Final = 0.1
 """Seconds between writes. Facts are written in batches, as each commit rewrites the same pages of the indexes."""
-BATCH_MAX: Final = 2_000
-FACT_BYTES: Final = 1_500
-"""Approximate memory of a fact in bytes, besides the text of its event."""
-DECISION_BYTES: Final = 300
-
 _log = structlog.get_logger("history")
 
 
 class HistoryFeed:
     """Consumer of facts that writes them to the history in their order.
 
-    At most `buffer_bytes` of facts wait. When the buffer is full, all facts that come until it is empty are dropped
-    and counted. Their slots are declared as a gap of the feed `history`: trades may be missing there, and trades that a
-    fork voided may remain. The slots between the last write of an earlier process and the first fact of this process
-    are declared, too, and the slots of facts that the history can't store.
+    At most `buffer_bytes` of facts wait in memory, and further facts in the file `spill`. When both are full, or there
+    is no file, all facts that come until the memory is empty are dropped and counted. Their slots are declared as a gap
+    of the feed `history`: trades may be missing there, and trades that a fork voided may remain. The slots between the
+    last write of an earlier process and the first fact of this process are declared, too, and the slots of facts that
+    the history can't store.
     `changed` is called with the candles that changed, once they are stored.
     """
 
@@ -54,34 +51,49 @@ class HistoryFeed:
         metrics: Metrics,
         *,
         buffer_bytes: int,
+        spill: Spill | None = None,
         changed: Callable[[Sequence[CandleKey]], None] = lambda _: None,
     ) -> None:
-        self._history, self._clock, self._buffer_bytes, self._changed = history, clock, buffer_bytes, changed
-        self._waiting: deque[Kept | Restarted] = deque()
-        self._bytes = 0
+        self._history, self._clock, self._changed = history, clock, changed
+        self._buffer = Buffer(buffer_bytes, spill, lose=self._lose, refuse=self._refuse)
         self._lost: tuple[int, int] | None = None
+        self._lost_count = 0
+        self.heard = self.settled = 0
+        """Facts that came, and facts of them that are written or declared missing."""
+        self.resumed_at: Callable[[], int | None] = lambda: None
+        """Returns the slot from which the sources continue those of an earlier process; None if they do not."""
+        self._unstorable: list[int] = []
         self._wake = asyncio.Event()
-        self._closed = self._resumed = False
+        self._closed = self._resumed = self._starts_over = False
         self._fault: TransientError | None = None
         self._written = metrics.counter("history_written", "Facts that the history has taken")
         self._dropped = metrics.counter("history_dropped", "Facts that came faster than the history took them")
-        metrics.gauge("history_buffer_bytes", "Bytes of facts that wait to be written").set_function(
-            lambda: self._bytes
+        buffer = self._buffer
+        metrics.gauge("history_buffer_bytes", "Bytes of facts in memory that wait to be written").set_function(
+            lambda: buffer.bytes
+        )
+        metrics.gauge("history_spilled_batches", "Batches of facts in the file that wait to be written").set_function(
+            lambda: buffer.frames
         )
 
     def hear(self, news: Sequence[News]) -> None:
         """Queue facts for writing (`model.facts.FactConsumer`)."""
         for each in news:
             if isinstance(each, KEPT):
-                self._take(each)
+                self.heard += 1
+                if self._lost is not None or not self._buffer.put(each):
+                    self._lose([each])
             elif isinstance(each, Restarted):
-                self._waiting.clear()
-                self._waiting.append(each)
-                self._bytes, self._lost = 0, None
-                self._wake.set()
+                self._buffer.clear()
+                self._lost, self._unstorable, self._starts_over = None, [], True
+        self._wake.set()
+
+    def resume(self) -> None:
+        """Declare the slots between the last write, of any process, and the next fact as a gap."""
+        self._resumed = False
 
     def close(self) -> None:
-        """Let `run` write the waiting facts and then return."""
+        """Let `run` write the waiting facts and then return. Facts in the file stay there for the next process."""
         self._closed = True
         self._wake.set()
 
@@ -93,51 +105,69 @@ class HistoryFeed:
             raise TransientError("facts come faster than they are written; what is missing is declared as a gap")
         await self._history.check(thorough=thorough)
 
+    async def spill(self) -> None:
+        """Move facts that don't fit the memory to the file, until cancelled."""
+        await self._buffer.run()
+
     async def run(self) -> None:
         """Write facts until closed or cancelled."""
-        while self._waiting or self._lost is not None or not self._closed:
-            if self._waiting and isinstance(self._waiting[0], Restarted):
-                self._waiting.popleft()
-                self._resumed = True
-                await self._until_answered(self._history.clear)
-            elif self._waiting:
-                batch = self._next_batch()
-                await self._resume(batch)
-                await self._until_written(batch)
-            elif self._lost is not None:
-                lost, self._lost = self._lost, None
-                await self._until_written([_gap(*lost, "full")])
-            else:
-                self._wake.clear()
-                await self._wake.wait()
-                if not self._closed:
-                    await self._clock.sleep(INTERVAL_S)
+        while not self._closed or self._lost is not None or not self._buffer.is_empty:
+            if self._closed and self._buffer.frames and not self._buffer.has_older:
+                await self._buffer.flush()
+                return
+            await self._write_next()
 
-    def _take(self, fact: Kept) -> None:
-        weight = _weight(fact)
-        if self._lost is not None or self._bytes + weight > self._buffer_bytes:
+    async def _write_next(self) -> None:
+        """Write the oldest facts, or wait for facts."""
+        if self._starts_over:
+            self._starts_over, self._resumed = False, True
+            await self._until_answered(self._history.clear)
+        elif self._unstorable:
+            slot = self._unstorable.pop()
+            await self._until_written([_gap(slot, slot, "unstorable")])
+        elif batch := await self._buffer.take():
+            was_earlier = self._buffer.earlier
+            await self._resume(batch)
+            await self._until_written(batch)
+            await self._buffer.finish()
+            self.settled += 0 if was_earlier else len(batch)
+            if was_earlier and not self._buffer.earlier:
+                self._resumed = False  # the facts that follow are the first of this process
+        elif self._lost is not None:
+            lost, count, self._lost, self._lost_count = self._lost, self._lost_count, None, 0
+            await self._until_written([_gap(*lost, "full")])
+            self.settled += count
+        else:
+            self._wake.clear()
+            await self._wake.wait()
+            if not self._closed:
+                await self._clock.sleep(INTERVAL_S)
+
+    def _lose(self, facts: Sequence[Kept]) -> None:
+        self._lost_count += len(facts)
+        for fact in facts:
             first, last = _slots_of(fact)
             lost = (first, last) if self._lost is None else self._lost
             self._lost = min(lost[0], first), max(lost[1], last)
             self._dropped.inc()
-        else:
-            self._bytes += weight
-            self._waiting.append(fact)
         self._wake.set()
 
-    def _next_batch(self) -> list[Kept]:
-        batch: list[Kept] = []
-        while self._waiting and len(batch) < BATCH_MAX and not isinstance(fact := self._waiting[0], Restarted):
-            batch.append(fact)
-            self._waiting.popleft()
-        self._bytes -= sum(map(_weight, batch))
-        return batch
+    def _refuse(self, facts: Sequence[Kept]) -> None:
+        """Remember facts that no file can hold; the database could not store them either."""
+        self.settled += len(facts)
+        self._unstorable += [_slots_of(fact)[0] for fact in facts if not isinstance(fact, GapDeclared)]
 
     async def _resume(self, batch: Sequence[Kept]) -> None:
-        """Before the first write, declare the slots since the last write of an earlier process as a gap."""
+        """Before the first write, declare the slots since the last write of an earlier process as a gap.
+
+        Where the sources continue those of an earlier process, they declare the slots after `resumed_at` themselves.
+        """
         if self._resumed:
             return
         first = max(_slots_of(fact)[1] for fact in batch)  # the highest, as backfilled facts have old slots
+        resumed_at = self.resumed_at()
+        if resumed_at is not None:
+            first = min(first, resumed_at)
         extent = await self._until_answered(self._history.extent)
         if extent.last is not None and first > extent.last:
             await self._until_written([_gap(extent.last, first, "not_running")])
@@ -187,7 +217,3 @@ def _slots_of(fact: Kept) -> tuple[int, int]:
     if isinstance(fact, GapDeclared):
         return fact.gap.from_slot, fact.gap.to_slot
     return fact.slot, fact.slot
-
-
-def _weight(fact: Kept) -> int:
-    return FACT_BYTES + len(fact.seen.body.text) if isinstance(fact, Traded | TokenCreated) else DECISION_BYTES

@@ -15,14 +15,14 @@ from headrace.model.errors import TransientError
 from headrace.model.events import Position
 
 KEY_KEPT_MS: Final = 25 * 3600 * 1000
-"""Time for which an idempotency key is kept, in ms: one day and one hour."""
+"""Time in ms for which an idempotency key is kept: one day and one hour."""
 
 PENDING_MS: Final = 30_000
-"""Longest time for which a broadcast may stay unfinished, in ms. After it, a request under the same key takes over."""
+"""Maximum time in ms that a broadcast may stay unfinished. After it, a request with the same key takes over."""
 
 
 class InboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[inbox]`: limits for each user. The next connection reports which unacknowledged messages were dropped."""
+    """`[inbox]`: limits for each user. A user's next connection reports which unacknowledged messages were dropped."""
 
     file: Annotated[
         str,
@@ -58,7 +58,7 @@ class InboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class Letter(NamedTuple):
-    """A message to one user's inbox. `data` is one line of JSON. With `ack`, it is kept until acknowledged."""
+    """A message to one user's inbox. `data` is one line of JSON. With `ack`, the message is kept until acknowledged."""
 
     user_id: str
     event_id: str
@@ -76,7 +76,7 @@ class Kept(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """Inbox messages that were dropped unacknowledged: their number, and the offsets of the first and the last."""
+    """Inbox messages that were dropped without acknowledgement: their number, and the first and last offset."""
 
     letters: int
     first: int
@@ -92,9 +92,9 @@ class Box(NamedTuple):
 
 
 class Known(NamedTuple):
-    """Earlier use of an idempotency key. `same`: the request was the same.
+    """Earlier use of an idempotency key. `same` is whether the request was the same.
 
-    `answer` None: that request is not finished.
+    If `answer` is None, that request has not finished.
     """
 
     same: bool
@@ -108,15 +108,17 @@ Compose: TypeAlias = Callable[[Sequence[Position]], str]
 class Inbox(Protocol):
     """A log of messages for each user.
 
-    Within an epoch, offsets count from 1 without a break; epochs outlive the process.
+    Within an epoch, offsets count from 1 without a gap. Epochs outlive the process.
 
-    Atomicity: every method is one transaction. Durability: when a method returns, its changes are on disk.
-    Acknowledging is cumulative and idempotent. Messages without `ack` are kept for a short time only, for connections
-    that fell behind. Limits: per user by number, bytes and age. The oldest messages are dropped first, and
-    unacknowledged ones are recorded as lost. A user without messages is deleted after `age_s`; the next message begins
-    a new epoch. Ages are measured in the time during which the database was in use (`database/observed.py`), not by a
-    wall clock. Each method raises TransientError if the database can't be used; its changes may or may not have been
-    made.
+    Atomicity: every method is one transaction.
+    Durability: when a method returns, its changes are on disk.
+    Acknowledgement: cumulative and idempotent. Messages without `ack` are kept only for a short time, for connections
+    that fell behind.
+    Limits: per user by number, bytes and age. The oldest messages are dropped first, and unacknowledged ones are
+    recorded as lost. A user without messages is deleted after `age_s`; the next message begins a new epoch. Ages are
+    measured in the time during which the database was in use (`database/observed.py`), not by a wall clock.
+
+    Each method raises TransientError if the database can't be used. Its changes may or may not have been made.
     """
 
     on_trouble: Callable[[TransientError], None]
@@ -129,7 +131,7 @@ class Inbox(Protocol):
         """
 
     async def put(self, letters: Sequence[Letter], key: str | None, compose: Compose) -> tuple[list[Position], str]:
-        """Append messages in order, and store the answer under the key. Return their positions and the answer."""
+        """Append messages in order, and store the answer for the key. Return their positions and the answer."""
 
     async def box(self, user_id: str) -> Box | None:
         """Return the state of the user's log; None for a user who never had a message."""
@@ -137,17 +139,20 @@ class Inbox(Protocol):
     async def after(self, user_id: str, offset: int, limit: int, *, unacknowledged: bool) -> Sequence[Kept]:
         """Return messages after `offset`, oldest first.
 
-        `unacknowledged`: only messages that wait to be acknowledged.
+        If `unacknowledged`, return only messages that wait to be acknowledged.
         """
 
     async def acknowledge(self, user_id: str, offset: int) -> None:
-        """Delete the messages up to `offset`, which have arrived. Messages that are gone already are ignored."""
+        """Delete the messages up to `offset`, which have arrived. Messages that are already gone are ignored."""
 
     async def tidy(self) -> int:
         """Delete messages and keys that are too old. Return how many messages were lost."""
 
     async def check(self, *, thorough: bool) -> None:
-        """Raise TransientError if no message can be stored now. `thorough`: also if there is no disk space for more."""
+        """Raise TransientError if no message can be stored now.
+
+        If `thorough`, raise it even if only disk space is missing.
+        """
 
     async def close(self) -> None:
         """Finish queued work and release all resources. Later calls raise TransientError."""
@@ -158,4 +163,4 @@ INBOXES: Final[Register[Inbox]] = Register(
     {"postgres": "headrace.inbox.postgres:PostgresInbox", "sqlite": "headrace.inbox.sqlite:SqliteInbox"},
     InboxSettings,
 )
-"""All inboxes. The `kind` of `InboxSettings.place` names the one in use."""
+"""All inboxes. The `kind` of `InboxSettings.place` names the one that is used."""

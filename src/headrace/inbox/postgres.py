@@ -41,15 +41,15 @@ class PostgresInbox:
 
     @classmethod
     async def open(cls, settings: InboxSettings, context: Context) -> Self:
-        """Open the database that the settings name. Raises as `at` does."""
+        """Open the database that the settings name. Raises the same errors as `at`."""
         return await cls.at(settings.place.where, context.clock, settings, patient=context.patience)
 
     @classmethod
     async def at(cls, url: str, clock: Clock, settings: InboxSettings, *, patient: Patience = None) -> Self:
         """Connect, and create or migrate the tables.
 
-        Raises ConfigError for a database that can never be used, and TransientError for one that can't be used now.
-        With `patient`, that function receives the TransientError instead, and the first later connection prepares the
+        Raises ConfigError for a database that can never be used, and TransientError for one that can't be used now. If
+        `patient` is given, it is called with the TransientError instead, and the first later connection prepares the
         tables.
         """
         pool = asyncpg.create_pool(

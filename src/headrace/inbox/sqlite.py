@@ -32,15 +32,15 @@ class SqliteInbox:
 
     @classmethod
     async def open(cls, settings: InboxSettings, context: Context) -> Self:
-        """Open the database that the settings name. Raises as `at` does."""
+        """Open the database that the settings name. Raises the same errors as `at`."""
         return await cls.at(settings.place.where, context.clock, settings, patient=context.patience)
 
     @classmethod
     async def at(cls, path: str, clock: Clock, settings: InboxSettings, *, patient: Patience = None) -> Self:
-        """Open the file, and create or migrate it.
+        """Open the file, and create or migrate its tables.
 
-        Raises ConfigError for a file of a newer version, and TransientError for a file that can't be used now. With
-        `patient`, that function receives the TransientError instead.
+        Raises ConfigError for a file of a newer version, and TransientError for a file that can't be used now. If
+        `patient` is given, it is called with the TransientError instead.
         """
         inbox = cls(path, clock, settings)
         try:

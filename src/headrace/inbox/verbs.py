@@ -1,6 +1,6 @@
 """The inbox's operations for any SQL database. Each is a generator that yields statements and receives their rows.
 
-Parameters are written `?1`: SQLite accepts them as they are, and for PostgreSQL they become `$1`.
+Parameters are written `?1`. SQLite accepts them unchanged; for PostgreSQL they become `$1`.
 """
 
 import secrets
@@ -18,7 +18,7 @@ R = TypeVar("R")
 Row: TypeAlias = Sequence[Any]
 
 OLD_PER_TIDY: Final = 10_000
-"""Maximum number of messages deleted in one transaction, so that the transaction stays short."""
+"""Maximum number of messages deleted per database transaction, to keep it short."""
 
 
 class Statement(NamedTuple):
@@ -134,7 +134,7 @@ def occupy(data: bytes) -> Verb[None]:
 
 
 def tick(time: ObservedTime) -> Verb[None]:
-    """Take over the observed time of the database if it is later, and store this process's."""
+    """Adopt the observed time of the database if it is later, and store this process's observed time."""
     for (ms,) in (yield Statement(observed.READ, [])):
         time.learn(ms)
     ((ms,),) = yield Statement(observed.SEEN, [time.now_ms()])

@@ -5,10 +5,10 @@ The shapes are those of docs/reference/topics.md. u64 are strings.
 
 from collections.abc import Sequence
 
-from headrace.cores.bodies import around_state, json_text, named
+from headrace.cores.bodies import around_state, json_text, named, path_text
 from headrace.model.amounts import SOL_DECIMALS, decimal_string
 from headrace.model.events import DecodedEvent
-from headrace.model.facts import Gap, TokenCreated
+from headrace.model.facts import Gap, Origin, TokenCreated, Transferred
 from headrace.model.keys import WSOL_MINT
 from headrace.model.trades import Derived, Trade, token_id_of
 from headrace.model.updates import Commitment, SlotStatus
@@ -46,6 +46,36 @@ def created_data(created: TokenCreated) -> bytes:
             "creator": created.creator,
         }
     )
+
+
+def transfer_body(fact: Transferred, origin: Origin) -> bytes:
+    """Return the whole body of a transfer. `chain.ix` is the path of its instruction; `via` is null."""
+    it = fact.transfer
+    data = {
+        "type": "TokenTransfer",
+        "kind": it.kind,
+        "program_id": it.program_id,
+        "mint": it.mint,
+        "decimals": it.decimals,
+        "source": it.source,
+        "source_owner": it.source_owner,
+        "destination": it.destination,
+        "destination_owner": it.destination_owner,
+        "amount": str(it.amount),
+        "fee": None if it.fee is None else str(it.fee),
+        "authority": it.authority,
+    }
+    chain = (
+        b'{"slot":"%d","signature":%b,"ix":[%b],"commitment":"%b","tx_version":%b,"source":%b,"truncated":false,"via":null}'
+    ) % (
+        origin.slot,
+        json_text(origin.signature),
+        path_text(it.path)[1],
+        origin.commitment.encode(),
+        json_text(origin.version),
+        json_text(origin.source),
+    )
+    return b'"event_id":%b,"data":%b,"chain":%b' % (json_text(fact.event_id), json_text(data), chain)
 
 
 def derived_body(derived: Derived, event_id: str, commitment: Commitment) -> bytes:

@@ -16,8 +16,18 @@ _BY_PROGRAM: Final = {
     "program": ("accounts",),
 }
 _BY_KEY: Final = {
-    "logs": ("trades:", "token:", "pool:", "token_updates", "market-data", "candles:"),
-    "transactions": ("trades:", "events:", "tx:", "token:", "pool:", "token_updates", "market-data", "candles:"),
+    "logs": ("trades:", "transfers:", "token:", "pool:", "token_updates", "market-data", "candles:"),
+    "transactions": (
+        "trades:",
+        "transfers:",
+        "events:",
+        "tx:",
+        "token:",
+        "pool:",
+        "token_updates",
+        "market-data",
+        "candles:",
+    ),
     "program": ("account:",),
 }
 

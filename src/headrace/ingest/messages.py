@@ -13,6 +13,7 @@ from headrace.ingest.bodies import (
     retract_body,
     slot_body,
     trade_opening,
+    transfer_body,
 )
 from headrace.ingest.gaps import FeedTopics
 from headrace.ingest.slots import SLOTS_KEPT, Forks
@@ -30,6 +31,7 @@ from headrace.model.facts import (
     TokenCreated,
     Traded,
     TransactionSeen,
+    Transferred,
 )
 from headrace.model.trades import Derived
 from headrace.model.undecided import Undecided
@@ -40,8 +42,8 @@ SLOTS_TOPIC: Final = "slots"
 PROGRAMS_MAX: Final = 4_096
 
 # Tuples, made once: a union of classes would be built each time its expression runs.
-_OF_TRANSACTION: Final = (EventSeen, Traded, TokenCreated, TransactionSeen)
-_WITH_ORIGIN: Final = (EventSeen, TransactionSeen)
+_OF_TRANSACTION: Final = (EventSeen, Traded, TokenCreated, TransactionSeen, Transferred)
+_WITH_ORIGIN: Final = (EventSeen, TransactionSeen, Transferred)
 
 Sent: TypeAlias = tuple[tuple[TopicHandle, ...], str]
 """Topics and the id of the event that was published on them."""
@@ -214,7 +216,7 @@ class _TransactionMessages:
         self.sent: list[Sent] = []
         self.singles: list[TopicHandle] = []
 
-    def add(self, fact: EventSeen | Traded | TokenCreated | TransactionSeen) -> None:
+    def add(self, fact: EventSeen | Traded | TokenCreated | TransactionSeen | Transferred) -> None:
         """Add the messages of one fact."""
         if isinstance(fact, EventSeen):
             self._publish((self._builder.topics_of(fact.event.program).events,), fact.event_id, fact.body.text)
@@ -227,8 +229,19 @@ class _TransactionMessages:
             single = self._builder.single(f"token:{fact.mint}")
             self.singles.append(single)
             self._publish((self._builder.shared(CREATED_TOPIC), single), seen.event_id, body, label)
+        elif isinstance(fact, Transferred):
+            self._transferred(fact)
         else:
             self._transaction(fact)
+
+    def _transferred(self, fact: Transferred) -> None:
+        """Publish a transfer for its mint and for both owners."""
+        transfer = fact.transfer
+        keys = dict.fromkeys((transfer.mint, transfer.source_owner, transfer.destination_owner))
+        topics = tuple([self._builder.single(f"transfers:{key}") for key in keys if key is not None])
+        if topics:
+            self.singles += topics
+            self._publish(topics, fact.event_id, transfer_body(fact, self.origin))
 
     def _traded(self, fact: Traded) -> None:
         seen, trade = fact.seen, fact.trade

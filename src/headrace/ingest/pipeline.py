@@ -1,6 +1,6 @@
 """The update flow: source → dedupe → decode → enrich → facts → messages and market → publish → consumers."""
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
@@ -10,6 +10,7 @@ import structlog
 from headrace.bus import Writer
 from headrace.bus.lanes import publish_until_answered
 from headrace.cores import UNREADABLE, Core, Unread
+from headrace.cores.bodies import path_text
 from headrace.cores.python import PythonCore
 from headrace.decoders.registry import Programs
 from headrace.ingest.awaited import Ask, AwaitedPools
@@ -23,8 +24,8 @@ from headrace.ingest.slots import Forks
 from headrace.ingest.transactions import TransactionReader, origin_of, visible_parts
 from headrace.ingest.troubles import Troubles
 from headrace.model.errors import BadInputError, TransientError
-from headrace.model.events import Publication, event_id_of
-from headrace.model.facts import AccountChanged, Dead, News, Origin, Proof, Restarted
+from headrace.model.events import Publication, Retraction, event_id_of
+from headrace.model.facts import AccountChanged, Dead, News, Origin, Proof, Restarted, Transferred
 from headrace.model.updates import (
     AccountUpdate,
     AnyUpdate,
@@ -42,6 +43,7 @@ from headrace.runtime.channel import ChannelClosed
 from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.sinks import Sinks
+from headrace.solana.token_transfers import token_transfers
 from headrace.sources import Outlet
 
 BATCH_MAX: Final = 64
@@ -63,7 +65,8 @@ class Pipeline:
 
     `audience` returns the topics with subscribers, so that a gap is declared there even before the first message.
     `market` counts the trades. `ask_pool` requests the mints of a pool that is known only from log lines; the answer
-    comes through the outlet as a PoolUpdate. `core` decodes the bytes; the default is the one in Python.
+    comes through the outlet as a PoolUpdate. `core` decodes the bytes; the default is the one in Python. With
+    `transfers`, the transfers of tokens in whole transactions are facts, too.
     """
 
     def __init__(
@@ -76,7 +79,9 @@ class Pipeline:
         market: Market | None = None,
         ask_pool: Ask | None = None,
         core: Core | None = None,
+        transfers: bool = False,
     ) -> None:
+        self._transfers = transfers
         self.programs, self.ask_pool = programs, ask_pool
         self._core = PythonCore(programs) if core is None else core
         self.measures = Measures(programs, self._core.name, clock, metrics)
@@ -84,8 +89,8 @@ class Pipeline:
         """When the last batch of updates came, by the monotonic clock."""
         self.taken = self.published = 0
         """How many updates were taken from the outlet, and how many of them are published."""
-        self.known: Container[str] = frozenset()
-        """Ids of events that another process published: if they come again, they are not published again."""
+        self.known: set[str] = set()
+        """Ids of events that another process published: until they are retracted, they are not published again."""
         self._busy_since: float | None = None
         self._bus_fault: TransientError | None = None
         self._clock, self._audience = clock, audience
@@ -145,9 +150,7 @@ class Pipeline:
     async def _publish(self, writer: Writer, publications: Sequence[Publication], *, new_epoch: bool = False) -> None:
         """Publish, however long it takes; then pass the facts behind the messages to the consumers."""
         if self.known:
-            publications = [
-                each for each in publications if each.kind != "event" or event_id_of(each.body) not in self.known
-            ]
+            publications = self._not_known(publications)
         if publications or new_epoch:
             await publish_until_answered(
                 writer, publications, self._clock, new_epoch=new_epoch, on_trouble=self._note_bus_fault
@@ -158,6 +161,16 @@ class Pipeline:
         heard, self._news = self._news, []
         for news in heard:
             self.consumers.deliver(news)
+
+    def _not_known(self, publications: Sequence[Publication]) -> list[Publication]:
+        """Return the publications without the events that another process published."""
+        found = []
+        for publication in publications:
+            if isinstance(publication.label, Retraction):
+                self.known.difference_update(publication.label.event_ids)
+            if publication.kind != "event" or event_id_of(publication.body) not in self.known:
+                found.append(publication)
+        return found
 
     def _note_bus_fault(self, error: TransientError) -> None:
         self._bus_fault = error
@@ -216,12 +229,17 @@ class Pipeline:
         if update.unproven:
             commitment = "processed"  # the slot may be certain, but not that the transaction is in it
         parts = visible_parts(update)
+        known = self._transactions.find(update.slot, update.signature) if self._transfers else None
+        with_transfers = self._transfers and (known is None or not known.views & INSTRUCTIONS)
         seen = self._transactions.admit(update.slot, update.signature, parts)
         if seen is None:
             return self._on_another_feed(update, parts, commitment)
         seen.is_new_to(update.feed)
         self.measures.passed("dedupe")
-        return self._new_in(update, parts, seen, commitment)
+        news = self._new_in(update, parts, seen, commitment)
+        if with_transfers and isinstance(update, TransactionUpdate):
+            news += _transfers_of(update, origin_of(update, commitment))
+        return news
 
     def _new_in(
         self,
@@ -324,3 +342,11 @@ class Pipeline:
     def _leave_out(self, update: AnyUpdate, reason: str = "duplicate") -> Sequence[News]:
         self.measures.skipped[type(update).__name__, reason] += 1
         return ()
+
+
+def _transfers_of(update: TransactionUpdate, origin: Origin) -> list[Transferred]:
+    prefix = f"{update.slot}:{update.signature}:"
+    return [
+        Transferred(f"{prefix}{path_text(each.path)[0]}:transfer.{each.ordinal}", origin, each)
+        for each in token_transfers(update)
+    ]

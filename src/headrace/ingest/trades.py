@@ -17,7 +17,7 @@ _QUOTE_RANKS: Final = {WSOL_MINT: 1, USDC_MINT: 2, USDT_MINT: 2}
 def trade_of(swap: Swap, scene: Scene, pools: Pools, user: str | None, authority: str | None = None) -> Trade | None:
     """Return the swap as a trade; None if its amounts or direction are not known.
 
-    Learns the pool's mints if the transaction shows them. Raises TypeError for amounts that are no integers, which an
+    Learns the pool's mints if the transaction shows them. Raises TypeError for amounts that are not integers, which an
     IDL from outside may produce.
     """
     first, second, first_in = swap.first, swap.second, swap.first_in

@@ -13,7 +13,7 @@ from headrace.model.updates import AccountUpdate
 class MessageLines:
     """The messages of one stream that receives all contents in order, so that a repeat publishes nothing again.
 
-    A transaction without a signature (a simulation) can't be recognised as a repeat; each gets a stream of its own.
+    A transaction without a signature (a simulation) can't be recognised as a repeat, so each gets its own stream.
     """
 
     def __init__(self, new_pipeline: Callable[[], Pipeline]) -> None:

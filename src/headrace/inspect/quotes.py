@@ -8,12 +8,11 @@ from headrace.decoders.registry import Programs
 from headrace.model.errors import BadInputError
 from headrace.model.keys import is_key
 from headrace.programs.curves import CURVES
-from headrace.programs.quoting import Account, Accounts, Clock, NoQuoteError, PoolQuote
+from headrace.programs.quoting import CLOCK_SYSVAR, Account, Accounts, Clock, NoQuoteError, PoolQuote, sysvar_clock
 from headrace.solana.encodings import bytes_of
 from headrace.solana.notifications import ACCOUNT_MAX
 
 ACCOUNTS_MAX: Final = 10_000
-CLOCK_SYSVAR: Final = "SysvarC1ock11111111111111111111111111111111"
 
 
 class _Captured(msgspec.Struct, frozen=True):
@@ -69,7 +68,7 @@ class ShownQuote(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ShownRefusal(msgspec.Struct, frozen=True, rename="camel"):
-    """Reason why there is no quote, as printed."""
+    """The reason why there is no quote, as printed."""
 
     venue: str
     input_mint: str
@@ -93,7 +92,7 @@ def read_accounts(text: bytes, programs: Programs) -> tuple[dict[str, Account], 
     accounts = {entry.pubkey: _account(entry, programs) for entry in file.accounts}
     captured = file.captured
     sysvar = accounts.get(CLOCK_SYSVAR)
-    clock = _sysvar(sysvar.data) if sysvar is not None else Clock(None, None)
+    clock = sysvar_clock(sysvar.data) if sysvar is not None else Clock(None, None)
     return accounts, Clock(
         clock.slot if captured.slot is None else captured.slot,
         clock.unix_timestamp if captured.unix_timestamp is None else captured.unix_timestamp,
@@ -107,11 +106,6 @@ def _account(entry: _Entry, programs: Programs) -> Account:
         raise BadInputError("not a file of accounts", f"{entry.pubkey[:50]} of {owner[:50]}, expected two public keys")
     data = bytes_of(entry.account.data, size_max=ACCOUNT_MAX)
     return Account.of(owner, data, programs.account(owner, data))
-
-
-def _sysvar(data: bytes) -> Clock:
-    slot, _, epoch, _, now = (int.from_bytes(data[at : at + 8], "little", signed=at == 32) for at in range(0, 40, 8))
-    return Clock(slot, now, epoch) if len(data) >= 40 else Clock(None, None)
 
 
 def pools_of(venue: str, mint: str, accounts: Accounts) -> list[str]:
@@ -133,7 +127,7 @@ def quote(
 ) -> PoolQuote:
     """Return the best quote among the venue's pools in `accounts`.
 
-    Raises NoQuoteError of the first pool if no pool gives a quote, BadInputError if no pool trades this mint.
+    Raises the NoQuoteError of the first pool if no pool gives a quote, and BadInputError if no pool trades this mint.
     """
     pools = pools_of(venue, mint, accounts)
     if not pools:

@@ -15,7 +15,7 @@ _LINE_MAX: Final = 500
 def render_text(result: Result | list[Result]) -> str:
     """Return the result as lines without colours.
 
-    Control characters in text from the chain are escaped: a coin's name can hold commands for a terminal.
+    Control characters in text from the chain are escaped, because a coin's name can contain commands for a terminal.
     """
     results = result if isinstance(result, list) else [result]
     return "\n\n".join("\n".join(_lines(each)) for each in results)

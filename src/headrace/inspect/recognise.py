@@ -54,7 +54,7 @@ def pieces(text: bytes) -> list[tuple[str, bytes]]:
     Any other text is one part without a place.
     """
     lines = [line for line in text.splitlines() if line.strip()]
-    if len(lines) > 1 and _json(lines[0]) is not _NO_JSON:  # after a complete value only another value may follow
+    if len(lines) > 1 and _json(lines[0]) is not _NO_JSON:  # JSON lines: the first line is a complete value
         return [(f"line {number}", line) for number, line in enumerate(lines, 1)]
     items = _items(_json(text)) if len(text) <= TEXT_MAX else []
     if len(items) > 1:
@@ -74,7 +74,7 @@ def _items(value: Any) -> list[Any]:
 
 
 def recognise(text: str | bytes, *, owner: str | None = None) -> list[Found]:
-    """Return everything that `text` holds: one transaction or account, or several in a list or in JSON lines.
+    """Return everything that `text` contains: one transaction or account, or several in a list or in JSON lines.
 
     `owner` is the id of the program that owns bare account data. Fields that the text lacks are empty or 0: a slot, the
     pubkey of an account, the `account_keys` of a simulation without its transaction. Raises BadInputError, which says

@@ -1,4 +1,4 @@
-"""Prices, volumes and market caps of mints, computed from their trades. Also holds the settings of `[market]`."""
+"""Prices, volumes and market caps of mints, computed from their trades, and the settings of `[market]`."""
 
 from typing import Annotated
 

@@ -9,7 +9,7 @@ from headrace.model.amounts import PRICE_DIGITS, decimal_string, ratio_text
 from headrace.model.trades import SeenTrade
 
 CHANGE_DIGITS: Final = 2
-"""Digits of a percentage after the point; further digits are cut off."""
+"""Number of digits of a percentage after the point. Further digits are truncated."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -29,7 +29,10 @@ def change_text(last: Point, reference: Point) -> str:
 
 
 def cap_text(last: Point, supply: int | None, quote_decimals: int | None) -> str | None:
-    """Return price times supply in whole quote coins, cut to the quote's base units. None if either is unknown."""
+    """Return price times supply in whole quote coins, truncated to the quote's base units.
+
+    None if either is unknown.
+    """
     if supply is None or quote_decimals is None:
         return None
     return decimal_string(last.quote * supply // last.base, quote_decimals)

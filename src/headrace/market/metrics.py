@@ -1,4 +1,4 @@
-"""Metrics of the market numbers, read from their counters each time `/metrics` is read."""
+"""Prometheus metrics for market statistics, taken from the statistics' counters on each scrape of `/metrics`."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,7 @@ class MarketMetrics(Collector):
             ("messages", "messages about mints", "type", self._stats.messages),
         ):  # fmt: skip
             family = CounterMetricFamily(f"headrace_market_{name}", about, labels=[label])
-            for value, count in list(counts.items()):  # a copy, as another thread counts at the same time
+            for value, count in list(counts.items()):  # a copy, because another thread counts at the same time
                 family.add_metric([value], count)
             yield family
         about = "series forgotten to keep within the bounds"

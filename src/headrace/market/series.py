@@ -7,14 +7,14 @@ from headrace.model.trades import PRICED_UNITS_MIN, Place, SeenTrade
 
 MINUTE_S: Final = 60
 WINDOW_MINUTES: Final = 24 * 60
-"""Minutes in the window: the newest trade's minute and the 1,439 minutes before it."""
+"""Number of minutes in the window: the newest trade's minute and the 1,439 minutes before it."""
 
 Key: TypeAlias = tuple[str, str]
 """Mint and quote mint of a series."""
 
 
 class Point(NamedTuple):
-    """Time and amounts of a trade, in base units. Points compare by minute, then slot, then arrival."""
+    """Time and amounts of a trade, in base units. Points are compared by minute, then slot, then arrival."""
 
     minute: int
     slot: int
@@ -43,7 +43,7 @@ class Entry:
 class View(NamedTuple):
     """The numbers of a series at one moment.
 
-    The price is `quote / base` of `last`. The change is counted from `reference`: the last trade before the window, or
+    The price is `quote / base` of `last`. The change is measured from `reference`: the last trade before the window, or
     the first trade known. `volume` is in base units of the quote. Trades before `since_s` are unknown and not included.
     `place` is the place of the newest trade.
     """
@@ -57,8 +57,9 @@ class View(NamedTuple):
 
 
 class _Minute:
-    """Trades of one minute: final trades as sums; other trades, which may be taken back, one by one and in order.
+    """Trades of one minute.
 
+    Final trades are kept as sums; trades that may be taken back are kept one by one and in order.
     `first` and `last` are the first and last final trades that have a price.
     """
 
@@ -88,7 +89,7 @@ class _Minute:
 class Series:
     """Trades of one mint against one quote, by minute.
 
-    Minutes are kept as far back as a retraction could bring them into the window.
+    Minutes are kept as far back as a retraction could bring them into the window again.
     """
 
     __slots__ = (
@@ -111,7 +112,7 @@ class Series:
         self.sent_slot: int | None = None
         self.key: Key = (trade.mint, trade.quote_mint)
         self.due: int | None = None  # the slot until which a message is held back
-        self.token_id = ""  # made with the first message
+        self.token_id = ""  # created with the first message
         self._minutes: dict[int, _Minute] = {}
         self._keys: list[int] = []  # the keys of _minutes, ascending
         self._before: Point | None = None  # the last trade with a price in minutes no longer kept
@@ -187,7 +188,7 @@ class Series:
         return View(last, reference, volume, reference.time_s, place, final)
 
     def _let_go(self, over: int) -> None:
-        """Drop minutes that no retraction can bring back into the window; keep only their last price."""
+        """Drop minutes that no retraction can bring back into the window. Keep only their last price."""
         while self._keys[0] <= over and not self._minutes[self._keys[0]].pending:
             minute = self._minutes.pop(self._keys.pop(0))
             self._before = _later(self._before, minute.last)

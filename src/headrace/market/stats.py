@@ -22,19 +22,16 @@ _KINDS: Final = {
 
 
 class Stats:
-    """Counts trades and makes the messages of their mints.
+    """Counts trades and creates the messages of their mints.
 
-    The first message of a mint comes at once, later ones at most every `interval_slots` slots. Messages that are held
-    back come with the first update of a later slot (`advance`). The interval is counted from the highest slot known, so
-    late trades keep the same interval.
-
-    A trade counts as soon as it is applied. Until the trade is final, a decision can take it back; messages of its mint
-    then follow at once. Beyond PENDING_SLOTS_MAX slots or PENDING_TRADES_MAX trades, the trades of the slot that was
-    added first count as final.
-
-    A mint has a series for each quote. Beyond the limits of the settings, the series with the oldest last trade is
-    dropped. If that mint trades again, a new series begins, and `since` in its messages shows the time of its first
-    trade.
+    The first message of a mint is sent at once, later ones at most every `interval_slots` slots. Messages that are held
+    back are sent with the first update of a later slot (`advance`). The interval is measured from the highest slot
+    known, so late trades don't change it.
+    A trade is counted as soon as it is applied. Until the trade is final, a decision can take it back; messages of its
+    mint then follow at once. Above PENDING_SLOTS_MAX slots or PENDING_TRADES_MAX trades, the trades of the slot that
+    was added first are treated as final.
+    A mint has a series for each quote. Above the limits of the settings, the series with the oldest last trade is
+    dropped. If that mint trades again, a new series begins, and `since` in its messages is the time of its first trade.
     """
 
     def __init__(self, settings: MarketSettings) -> None:
@@ -47,7 +44,7 @@ class Stats:
         self.reset()
 
     def reset(self) -> None:
-        """Drop all series; the counters keep their values."""
+        """Drop all series. The counters keep their values."""
         self.minutes = 0
         """Number of minutes kept, of all series together."""
         self._series: OrderedDict[Key, Series] = OrderedDict()  # ordered by last trade, oldest first
@@ -88,7 +85,7 @@ class Stats:
         return derived
 
     def advance(self, slot: int) -> list[Derived]:
-        """Note the newest slot. Return the messages that were held back until this slot."""
+        """Record the newest slot. Return the messages that were held back until this slot."""
         if slot <= self._head:
             return []
         self._head = slot
@@ -102,7 +99,7 @@ class Stats:
     def decide(self, decision: Decision) -> list[Derived]:
         """Make trades final, or take back those that did not happen.
 
-        Return the new messages of mints with removed trades.
+        Return the new messages of mints whose trades were removed.
         """
         outcome = self._undecided.decide(decision)
         for entry in outcome.final:

@@ -5,16 +5,19 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NewType
 
 BaseUnits = NewType("BaseUnits", int)
-"""Amount of any SPL coin in base units; 10**`decimals` base units, with its mint's `decimals`, are one whole coin."""
+"""Amount of any SPL coin in base units.
+
+10**`decimals` base units are one whole coin, where `decimals` is its mint's.
+"""
 
 Bps = NewType("Bps", int)
-"""Basis points: 10_000 basis points are the whole."""
+"""Basis points. 10_000 basis points are the whole."""
 
 SOL_DECIMALS: Final = 9
 """Decimals of SOL: 1 SOL is 10**9 lamports."""
 
 PRICE_DIGITS: Final = 12
-"""Significant digits of a price; further digits are cut off."""
+"""Number of significant digits of a price. Further digits are truncated."""
 
 
 _NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -52,7 +55,7 @@ def decimal_string(units: int, decimals: int) -> str:
 
 
 def ratio_text(numerator: int, denominator: int, digits: int) -> str:
-    """Return the ratio of two positive integers, cut to `digits` significant digits. Integer digits are never cut."""
+    """Return the ratio of two positive integers, truncated to `digits` significant digits. Integer digits are kept."""
     scale = max(0, digits + len(str(denominator)) - len(str(numerator)))
     quotient = numerator * 10**scale // denominator
     excess = min(scale, len(str(quotient)) - digits)

@@ -14,9 +14,9 @@ MEMBERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "UserActivity": ("user_id", "activity_type", "data"),
     }
 )
-"""`data.type` → the members that must stand beside it. Headrace does not check messages of other types."""
+"""`data.type` → the other members that are required with it. Headrace does not check messages of other types."""
 
 
 def missing_members(data: Mapping[str, Any]) -> list[str]:
-    """Return the members that a message of a known type lacks."""
+    """Return the required members that a message of a known type lacks."""
     return [member for member in MEMBERS.get(str(data.get("type")), ()) if member not in data]

@@ -1,9 +1,8 @@
 """Base58 of any length.
 
-solders converts keys and signatures, three and ten times faster than the general library. The code here converts longer
-data, such as that of an instruction, two to six times faster.
-
-The work grows with the square of the length in both directions, so callers must bound the length.
+solders converts keys and signatures, three and ten times faster than the general library. This module's own code
+converts longer data, such as that of an instruction, two to six times faster than that library. The work grows with the
+square of the length in both directions, so callers must limit the length.
 """
 
 import struct

@@ -24,7 +24,7 @@ class ConfigError(HeadraceError):
 
 
 class RequestError(HeadraceError):
-    """The request of a caller cannot be carried out as it stands.
+    """The caller's request cannot be executed as it is.
 
     `code` is a code of the wire protocol (protocol/codes.py). `message` is generic and safe to send.
     """
@@ -43,7 +43,7 @@ class BadInputError(HeadraceError):
 
 
 class TransientError(HeadraceError):
-    """The same call may work later: the network, a node or a rate limit stopped it this time."""
+    """The same call may succeed later: the network, a node or a rate limit stopped it this time."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         self.retry_after_s = retry_after_s
@@ -51,7 +51,7 @@ class TransientError(HeadraceError):
 
 
 class FencedError(HeadraceError):
-    """Another process has taken over this work. Stop the work here, and do not repeat the refused call."""
+    """Another process has taken over this work. Stop the work in this process, and do not repeat the refused call."""
 
 
 class InvariantError(HeadraceError):

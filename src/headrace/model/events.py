@@ -12,11 +12,14 @@ MessageKind: TypeAlias = Literal["event", "promote", "retract", "gap"]
 class DecodedEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One program event of one transaction.
 
-    `program` is the name of its IDL file (or the program id where there is none), `name` the event's name in the IDL.
-    `data` holds native values: int, bool, base58 str for keys, str, list, dict, None for a field that a shorter (older)
-    layout lacks. `path` is the path of the instruction that emitted the event. `ordinal` counts the events of one path
-    from 0. `leftover` is the number of bytes after the layout's end (a longer, newer layout). `truncated`: the logs
-    were cut off, so the transaction may have emitted further events.
+    - `program`: the name of the program's IDL file (or the program id if it has no IDL).
+    - `name`: the event's name in the IDL.
+    - `data`: native values: int, bool, base58 str for keys, str, list, dict. A field that a shorter (older) layout
+      lacks is None.
+    - `path`: the path of the instruction that emitted the event.
+    - `ordinal`: the number of the event among those of its path, from 0.
+    - `leftover`: the number of bytes after the layout's end (a longer, newer layout).
+    - `truncated`: the logs were cut off, so the transaction may have emitted further events.
     """
 
     program: str
@@ -31,7 +34,7 @@ class DecodedEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class NamedInstruction(msgspec.Struct, frozen=True, gc=False):
-    """One instruction with the names of its program, of itself and of its accounts.
+    """One instruction with its own name and the names of its program and its accounts.
 
     `name` is None if the program or the discriminator is unknown. `names` are the IDL's names for the first of `keys`.
     """
@@ -45,7 +48,7 @@ class NamedInstruction(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def accounts(self) -> dict[str, str]:
-        """Account name → key; keys beyond the IDL's names are called `remaining_<n>`."""
+        """Account name → key. Keys beyond the IDL's names are called `remaining_<n>`."""
         extra = [f"remaining_{n}" for n in range(len(self.keys) - len(self.names))]
         return dict(zip((*self.names, *extra), self.keys, strict=False))
 
@@ -80,7 +83,7 @@ class EventBody(msgspec.Struct, frozen=True, gc=False):
 
 
 class DecodedAccount(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One account's data under its program's layout; native values as in DecodedEvent."""
+    """The data of one account under its program's layout. Values are native, as in DecodedEvent."""
 
     program: str
     program_id: str
@@ -97,10 +100,10 @@ class Position(NamedTuple):
 
 
 class Label(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="state"):
-    """Label of an event that sets the state of one key, so that consumers on the server need not read the body.
+    """Label of an event that sets the state of one key, so that consumers on the server need not parse the body.
 
-    `key` is the key as `model.states` makes it. `event_id` and `slot` (None for an event of no slot) repeat the body's.
-    `certain`: no fork can take the event back. As JSON, a label is a short list.
+    `key` is the key as `model.states` builds it. `event_id` and `slot` (None for an event without a slot) repeat the
+    body's. `certain` means that no fork can take the event back. As JSON, a label is a short list.
     """
 
     key: str
@@ -125,10 +128,10 @@ AnyLabel: TypeAlias = Label | Promotion | Retraction
 
 
 class TopicHandle(msgspec.Struct, gc=False, eq=False):
-    """A topic as publishers name it: a bus looks the name up once for each handle, not once for each message.
+    """A topic as publishers name it. A bus looks the name up once for each handle, not once for each message.
 
-    Handles cost nothing to make and to keep. A topic may have several handles; each works on every bus, even after the
-    bus has dropped the topic's log. `log` is what a bus found for the name, and only the bus reads it.
+    Handles cost nothing to create and to keep. A topic may have several handles. Each works on every bus, even after
+    the bus has dropped the topic's log. `log` is what a bus found for the name, and only the bus reads it.
     """
 
     # gc=False is safe: neither a log nor a message refers to a handle, so no cycle can form.
@@ -140,7 +143,7 @@ class TopicHandle(msgspec.Struct, gc=False, eq=False):
 class Publication(msgspec.Struct, frozen=True, gc=False):
     """One message to append to one or more topics of one lane.
 
-    `body` is the JSON text that follows the offset in the frame, without the outer braces: for an event
+    `body` is the JSON text that follows the offset in the frame, without the outer braces; for an event, that is
     `"event_id":"…","data":{…},"chain":{…}`. `label` repeats the part of the body that consumers on the server need.
     Only events that belong to a topic's state, `promote` and `retract` have a label.
     """
@@ -164,7 +167,7 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
 class TopicEpoch(msgspec.Struct, gc=False):
     """A topic in one epoch, shared by all messages of the epoch.
 
-    `head` is the opening text of their frames; empty until the first frame was built.
+    `head` is the opening text of their frames; empty until the first frame is built.
     """
 
     topic: str
@@ -192,7 +195,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def epoch(self) -> str:
-        """The epoch in which `offset` counts."""
+        """The epoch to which `offset` belongs."""
         return self.within.epoch
 
     @property

@@ -7,6 +7,7 @@ import msgspec
 
 from headrace.model.events import DecodedEvent, EventBody, NamedInstruction
 from headrace.model.trades import Trade
+from headrace.model.transfers import TokenTransfer
 from headrace.model.updates import (
     AccountUpdate,
     Commitment,
@@ -23,9 +24,10 @@ DeadReason: TypeAlias = Literal["dead_slot", "fork", "equivocation"]
 class Origin(msgspec.Struct, frozen=True, gc=False):
     """Place where the facts of one update were seen, and how certain they are.
 
-    `signature` is None for an account whose source does not name the transaction. `version` is None if only log lines
-    came. `unproven`: it is not yet proven that the slot's block contains the transaction; `commitment` is then
-    `processed`, whatever the slot's commitment.
+    - `signature`: None for an account whose source does not name the transaction.
+    - `version`: None if only log lines were delivered.
+    - `unproven`: it is not yet proven that the slot's block contains the transaction. In that case `commitment` is
+      `processed`, whatever the slot's commitment.
     """
 
     slot: int
@@ -38,7 +40,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def certain(self) -> bool:
-        """Return whether the facts came as confirmed or finalized, so that no decision takes them back."""
+        """Return whether the facts arrived at commitment `confirmed` or `finalized`. Such facts are never retracted."""
         return self.commitment != "processed"
 
 
@@ -90,8 +92,8 @@ class TransactionSeen(msgspec.Struct, frozen=True, gc=False):
     """A transaction as a whole, for the programs of `program_ids`.
 
     The same transaction is reported again if a further feed delivers it for a further program. `instructions` is empty
-    if only log lines came. `body` is the body of the message for a program with an IDL. `truncated`: a node cut the log
-    lines.
+    if only log lines were delivered. `body` is the body of the message for a program with an IDL. `truncated` is set if
+    a node cut off the log lines.
     """
 
     event_id: str
@@ -102,6 +104,14 @@ class TransactionSeen(msgspec.Struct, frozen=True, gc=False):
     body: bytes
     program_ids: Sequence[str]
     truncated: bool
+
+
+class Transferred(msgspec.Struct, frozen=True, gc=False):
+    """A transfer of tokens, found in the instructions of a whole transaction. Only if transfers are switched on."""
+
+    event_id: str
+    origin: Origin
+    transfer: TokenTransfer
 
 
 class AccountChanged(msgspec.Struct, frozen=True, gc=False):
@@ -148,20 +158,22 @@ class GapDeclared(msgspec.Struct, frozen=True, gc=False):
 
 
 class Restarted(msgspec.Struct, frozen=True, gc=False):
-    """A recording starts over. Forget all earlier facts: the same facts follow again, under the same ids."""
+    """A recording starts again. Forget all earlier facts: the same facts follow again, with the same ids."""
 
 
-Fact: TypeAlias = EventSeen | Traded | TokenCreated | TransactionSeen | AccountChanged | SlotChanged | GapDeclared
+Fact: TypeAlias = (
+    EventSeen | Traded | TokenCreated | TransactionSeen | Transferred | AccountChanged | SlotChanged | GapDeclared
+)
 
 
 class Confirmed(msgspec.Struct, frozen=True):
-    """The cluster voted for the slot: all of its facts are confirmed, except unproven facts."""
+    """The cluster voted for the slot. All of its facts are confirmed, except unproven facts."""
 
     slot: int
 
 
 class Finalized(msgspec.Struct, frozen=True):
-    """The slot is rooted: all of its facts stand, except unproven facts."""
+    """The slot is rooted. All of its facts are final, except unproven facts."""
 
     slot: int
 
@@ -169,8 +181,10 @@ class Finalized(msgspec.Struct, frozen=True):
 class Dead(msgspec.Struct, frozen=True):
     """The slot is not part of the chain, and none of its facts happened.
 
-    `dead_slot`: the node gave the slot up. `fork`: the confirmed chain goes past the slot. `equivocation`: the node
-    discarded its version of the slot and builds the slot again, so another version may follow.
+    - `dead_slot`: the node gave the slot up.
+    - `fork`: the confirmed chain skips the slot.
+    - `equivocation`: the node discarded its version of the slot and builds the slot again, so another version may
+      follow.
     """
 
     slot: int
@@ -180,8 +194,9 @@ class Dead(msgspec.Struct, frozen=True):
 class Proof(msgspec.Struct, frozen=True):
     """Answer about unproven signatures of a slot.
 
-    `landed` are in the slot's block. `absent` are not in the block, so their facts did not happen. About `unknown` no
-    node answered in time.
+    - `landed`: in the slot's block.
+    - `absent`: not in the block, so their facts did not happen.
+    - `unknown`: no node answered in time.
     """
 
     slot: int
@@ -195,8 +210,9 @@ Verdict: TypeAlias = Confirmed | Finalized | Dead
 
 Decision: TypeAlias = Verdict | Proof
 DECISIONS: Final = (Confirmed, Finalized, Dead, Proof)
-"""The classes of `Decision` as a tuple, built once. Python would build a union that is written inside a check each
-time.
+"""The classes of `Decision` as a tuple, built once.
+
+Python would rebuild a union that is written inside a check at each check.
 """
 
 News: TypeAlias = Fact | Decision | Restarted
@@ -205,23 +221,24 @@ News: TypeAlias = Fact | Decision | Restarted
 class FactConsumer(Protocol):
     """Receiver of the facts that the update flow finds.
 
-    Messages to clients, market numbers and order triggers are made by consumers.
+    Consumers make messages to clients, market numbers and order triggers from the facts.
 
-    Order: facts and decisions come in the order in which they were found. A decision comes after all facts that it
+    Order: facts and decisions are delivered in the order in which they were found. A decision follows all facts that it
     concerns. If several slots are decided together, lower slots come first.
 
-    Delivery: each fact comes once, within one process, from the start of the process on. Nothing is kept for a consumer
-    that attaches later. One call brings everything that followed from one update, after the bus has received the
-    messages made of that update. The same event comes again under its id in three cases: its slot died and was built
-    again, the mints of its trade became known (`again`), or a recording started over (`Restarted`). A transaction comes
-    again for each further feed that delivers it for a program not named before.
+    Delivery: each fact is delivered once within one process, from the start of the process on. Nothing is kept for a
+    consumer that attaches later. One call delivers everything that followed from one update, after the bus has received
+    the messages made of that update. The same event is delivered again with its id in three cases: its slot died and
+    was built again, the mints of its trade became known (`again`), or a recording started again (`Restarted`). A
+    transaction is delivered again for each further feed that delivers it for a program not named before.
 
-    Settlement: a fact of a `certain` origin stands, and no decision concerns it. Every other fact waits for the
-    `Confirmed` of its slot, and then for `Finalized`, after which the fact stands, or for `Dead`, which takes the fact
-    back. A fact of an `unproven` origin also waits for a `Proof` of its signature. `landed` makes it equal to other
-    facts of its slot. `absent` takes it back. After `unknown` it waits for its slot alone, but is never confirmed. Ids
-    begin with `slot:`, and the ids of a transaction's facts with `slot:signature:`, so that a consumer finds the facts
-    of a decision by id. `model.undecided` implements this rule for consumers that keep anything made of facts.
+    Settlement: a fact of a `certain` origin is final, and no decision concerns it. Every other fact waits for the
+    `Confirmed` of its slot, and then for `Finalized`, after which the fact is final, or for `Dead`, which takes the
+    fact back. A fact of an `unproven` origin also waits for a `Proof` of its signature. `landed` makes it equal to
+    other facts of its slot. `absent` takes it back. After `unknown` it waits only for its slot, but is never confirmed.
+
+    Ids begin with `slot:`, and the ids of a transaction's facts with `slot:signature:`, so that a consumer finds the
+    facts of a decision by id. `model.undecided` implements this rule for consumers that keep anything made of facts.
 
     Limits: a slot that is about 500 slots behind may never be decided.
 
@@ -229,4 +246,4 @@ class FactConsumer(Protocol):
     """
 
     def hear(self, news: Sequence[News]) -> None:
-        """Process the news that followed from one update."""
+        """Handle the news that followed from one update."""

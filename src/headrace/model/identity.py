@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple, Self
 
 OWN: Final = frozenset({"user", "orders"})
-"""Kinds of topics whose key is a user. That user may always read them; no JSON Web Token opens them to another user."""
+"""Kinds of topics whose key is a user. That user may always read them. No JSON Web Token opens them to other users."""
 
 OF_AN_OWNER: Final = OWN | {"order"}
-"""Kinds that no pattern opens. The name `order:<id>` does not say who owns the order: only the stored order does."""
+"""Kinds that no pattern opens. The name `order:<id>` does not name the order's owner: only the stored order does."""
 
 EVERYTHING: Final = "*"
 SUBJECT_LENGTH_MAX: Final = 128
@@ -24,7 +24,7 @@ class Permissions(NamedTuple):
     def of(cls, patterns: Iterable[str]) -> Self:
         """Compile the patterns of a JSON Web Token.
 
-        A pattern that matches no topic is no error: the issuer may know topics that this server does not have.
+        A pattern that matches no topic is not an error: the issuer may know topics that this server does not have.
         """
         patterns = frozenset(patterns)
         kinds = frozenset(pattern.removesuffix(":*") for pattern in patterns if pattern.endswith(":*"))
@@ -37,8 +37,9 @@ class Permissions(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """The claims that a credential proved. `expires_at_ms` is wall time and includes the tolerance for other clocks.
+    """The claims that a credential proved.
 
+    `expires_at_ms` is wall time and includes the tolerance for clock differences.
     `admin` may publish, and may list the connections of all users.
     """
 

@@ -45,7 +45,7 @@ WORKED_ON: Final = frozenset({OrderStatus.ROUTING, OrderStatus.BUILDING, OrderSt
 
 
 class EventKind(StrEnum):
-    """Kinds of events of an order; each event is one line of the order's log."""
+    """Kinds of events of an order. Each event is one line of the order's log."""
 
     ACCEPTED = "accepted"
     TRIGGERED = "triggered"
@@ -66,7 +66,7 @@ class EventKind(StrEnum):
 
 
 class AttemptStatus(StrEnum):
-    """What is known about one set of signed bytes. `UNKNOWN` is not an end: a later look at the chain decides."""
+    """What is known about one signed transaction. `UNKNOWN` is not final: a later check of the chain decides."""
 
     JOURNALED = "JOURNALED"
     SENT = "SENT"
@@ -87,7 +87,7 @@ class AttemptEvent(StrEnum):
 
 
 class Token(msgspec.Struct, frozen=True):
-    """A mint, and the number of decimals of its base units; None where the number is not known."""
+    """A mint, and the number of its decimals; None if the number is not known."""
 
     mint: str
     decimals: int | None = None
@@ -101,13 +101,16 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     per: BaseUnits
 
     def is_met(self, out: int, per: int) -> bool:
-        """Return whether a market that gives `out` for `per` has reached the rate, compared exactly as integers."""
+        """Return whether a market that gives `out` for `per` has reached the rate.
+
+        The comparison is exact, in integers.
+        """
         seen, wanted = out * self.per, self.out * per
         return seen >= wanted if self.when == "at_least" else seen <= wanted
 
 
 class Watch(msgspec.Struct, frozen=True, kw_only=True):
-    """State of the market for an order whose type has a state, as far as the market has been observed.
+    """Observed state of the market for an order whose type has a state.
 
     `trigger` is the rate that releases the order (None: no rate does yet). A market that reaches `moves` changes the
     watch. `state` belongs to the order type: names with JSON values.
@@ -119,13 +122,14 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The order as the client placed it; never changes.
+    """The order as the client placed it. Never changes.
 
-    `said_in` and `said_out` are the coins as the client named them (`SOL`). `min_out` is the least that may come out,
-    if the client set a minimum; otherwise the accepted quote sets the minimum. An order with a `trigger` waits until
-    the market reaches that rate. An order whose type has a state carries its first `watch` as well. `expires_in_ms` is
-    set if the client gave the order's lifetime as a duration; `expires_at_ms` is then that duration after the
-    acceptance.
+    - `said_in` and `said_out`: the coins as the client named them (`SOL`).
+    - `min_out`: the minimum output, if the client set one; otherwise the accepted quote sets it.
+    - `trigger`: the rate that the market must reach before the order is executed.
+    - `watch`: the first watch of an order whose type has a state.
+    - `expires_in_ms`: set if the client gave the order's lifetime as a duration. In that case `expires_at_ms` is the
+      time of acceptance plus that duration.
     """
 
     user_id: str
@@ -146,16 +150,21 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     watch: Watch | msgspec.UnsetType = msgspec.UNSET
 
 
-class Leg(msgspec.Struct, frozen=True):
-    """One pool that a swap goes through, and its two mints."""
+class Leg(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One pool that a swap goes through, its two mints, and the amounts that it takes and gives.
+
+    Amounts are None where the venue does not say them.
+    """
 
     pool: str
     mint_in: str
     mint_out: str
+    amount_in: BaseUnits | None = None
+    amount_out: BaseUnits | None = None
 
 
 class Charge(msgspec.Struct, frozen=True):
-    """Part of a swap that somebody is paid: `to` says who, in base units of `mint`."""
+    """Part of a swap that somebody is paid. `to` says who; `amount` is in base units of `mint`."""
 
     to: str
     mint: str
@@ -165,10 +174,12 @@ class Charge(msgspec.Struct, frozen=True):
 class Quote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Offer of a venue. `amount_out` is the amount after the venue's fee of `fee_bps`.
 
-    `route` lists the pools in the order of the swap. `slot` is the slot of the chain state from which the offer was
-    computed, or None if the venue knows no slots. A quote stored by version 0.1.0 has no route. `fees` are the parts of
-    the fee, and `impact` is how much less arrives, apart from fees, than at the price before the swap; not all venues
-    say them.
+    - `route`: the pools in the order of the swap, or the pools that share the amount. A quote stored by version 0.1.0
+      has no route.
+    - `slot`: the slot of the chain state from which the offer was computed, or None if the venue knows no slots.
+    - `fees`: the parts of the fee. Not all venues give them.
+    - `impact`: how much less arrives, apart from fees, than at the price before the swap. Not all venues give it.
+    - `spot`: the output at the price before the swap, without fees. Not all venues give it.
     """
 
     venue: str
@@ -179,6 +190,7 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     slot: int | None = None
     fees: tuple[Charge, ...] = ()
     impact: BaseUnits | None = None
+    spot: BaseUnits | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -238,7 +250,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attempt(Signed, frozen=True, kw_only=True):
-    """Signed transaction of an order. It is stored before the first send; a resend sends exactly the stored bytes."""
+    """Signed transaction of an order.
+
+    It is stored before the first send, and a resend sends exactly the stored bytes.
+    """
 
     order_id: str
     number: int
@@ -250,7 +265,7 @@ class Attempt(Signed, frozen=True, kw_only=True):
 class OrderEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One line of an order's log.
 
-    `seq` counts from 1 without a break. `data` is a JSON object of the changed values.
+    `seq` counts from 1 without a gap. `data` is a JSON object of the changed values.
     """
 
     order_id: str
@@ -263,7 +278,7 @@ class OrderEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rests(self) -> bool:
-        """Return whether the order waits for its trigger from this event on."""
+        """Return whether the order waits for its trigger after this event."""
         if self.kind not in _RESTING or len(self.data) <= len(b"{}"):
             return False
         return _resting.decode(self.data).resting
@@ -285,7 +300,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True):
-    """Amounts that an executed order moved; a `lost` landing moved nothing.
+    """Amounts that an executed order moved. A `lost` landing moved nothing.
 
     `position` is the place of the landing in the log of all orders.
     """
@@ -301,11 +316,12 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One change that a worker makes to an order: applied whole, or not at all.
+    """One change that a worker makes to an order, applied as a whole or not at all.
 
-    `outcome` None: the outcome stays as it was. `attempt` is stored with the change. Without `learnt` it is a new
-    attempt; with `learnt` it is the attempt as known before, and that event changes it. With `rest_ms` the lease ends
-    after this pause, and any worker may then claim the order.
+    - `outcome`: None leaves the outcome unchanged.
+    - `attempt`: stored with the change. Without `learnt` it is a new attempt.
+    - `learnt`: the event that changes `attempt`, which is then the attempt as known before.
+    - `rest_ms`: the pause in ms after which the lease ends, and any worker may claim the order.
     """
 
     kind: EventKind
@@ -316,14 +332,14 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeaseLost(HeadraceError):  # noqa: N818  (a report that another worker has the order)
-    """The worker no longer holds the order, or the order's status has changed: stop, write nothing and send nothing."""
+    """The worker no longer holds the order, or the order's status has changed. Stop; write nothing and send nothing."""
 
 
 class OrderRefused(RequestError):  # noqa: N818
     """A refused request about an order.
 
-    `reason` is the constant that programs read, `status` the HTTP status, `fields` maps a field's name to its fault.
-    Nothing was executed unless `fate` says otherwise.
+    `reason` is the constant that programs read, and `status` is the HTTP status. `fields` maps a field's name to its
+    fault. Nothing was executed unless `fate` says otherwise.
     """
 
     def __init__(

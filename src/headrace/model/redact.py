@@ -14,7 +14,7 @@ _TEXT_LENGTH_MAX: Final = 16_384
 _DEPTH_MAX: Final = 6
 _ITEMS_MAX: Final = 256
 
-# Up to the last `@`, since people put unescaped `@` and `/` into passwords; never beyond the next URL.
+# Up to the last `@`, because people put unescaped `@` and `/` into passwords. Never beyond the next URL.
 _USERINFO: Final = re.compile(r"(?<=://)(?:(?!://)[^\s\"'<>])*@")
 _REST_OF_URL: Final = re.compile(r"(?<=://)(?:(?!,\w{1,16}://)[^\s\"'<>])+")
 _MARK: Final = re.compile(r"[?#]")
@@ -92,7 +92,7 @@ _CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 
 
 
 def redact(text: str) -> str:
-    """Return `text` with `***` in place of what looks like a secret. All other text stays, base58 keys included.
+    """Return `text` with `***` in place of everything that looks like a secret. Other text stays, even base58 keys.
 
     Hidden in URLs: user and password, path segments that have a digit or mixed case, and query values, except numbers,
     truth values and the values of Headrace's own parameters. Hidden in any text: `password=…`, `Authorization: …`,
@@ -115,17 +115,17 @@ def redact(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def is_secret_name(name: str) -> bool:
-    """Return whether a field of this name holds a secret, whatever its value."""
+    """Return whether a field of this name contains a secret, whatever its value."""
     return _NAME.search(name) is not None
 
 
 def redact_value(value: Any, name: str = "", depth: int = 0) -> Any:
-    """Return a log field's value without secrets; depth, length and number of items are bounded.
+    """Return a log field's value without secrets. Depth, length and number of items are limited.
 
     Numbers stay. Text is redacted, and its control characters are escaped. Containers are redacted item by item. Any
     other value becomes its redacted `repr`.
-
-    A field called `token` is hidden unless it holds a base58 key: such a field more often holds a mint than a password.
+    A field called `token` is hidden unless its value is a base58 key: such a field more often names a mint than a
+    password.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -159,7 +159,7 @@ def _is_public_key(value: object) -> bool:
 
 
 def _looks_like_key(text: str) -> bool:
-    """Return whether the text has a digit or mixed case, as random text has; `token-metadata-service` has neither."""
+    """Return whether the text has a digit or mixed case, like random text. `token-metadata-service` has neither."""
     return any(c.isdigit() for c in text) or not (text.islower() or text.isupper())
 
 

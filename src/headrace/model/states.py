@@ -1,4 +1,4 @@
-"""Name the topics that have a state, and the members of a message that form the key of its state. Pure."""
+"""Names of the topics that have a state, and the members of a message that form the key of its state. Pure."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -14,7 +14,7 @@ STATEFUL: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "pool": ("type",),
     }
 )
-"""Kind of topic → the members of `data` that together form the key; a `quote_mint` may be missing.
+"""Kind of topic → the members of `data` that together form the key. A `quote_mint` may be missing.
 
 The state of a topic is, for each key, the newest event with that key that was not retracted. `market-data` and
 `market-data:<mint>` are of one kind. On `token:<mint>` the mint is the topic's, whatever `data` says.
@@ -27,7 +27,7 @@ def has_state(topic: str) -> bool:
 
 
 def state_key(topic: str, data: Mapping[str, Any]) -> str | None:
-    """Return the key of an event with these `data` on the topic: its members, joined by spaces. None without a key."""
+    """Return the key of an event with these `data` on the topic: its members, joined by spaces. None: it has no key."""
     kind, _, name = topic.partition(":")
     values = {"quote_mint": "", **data}
     if kind == "token":

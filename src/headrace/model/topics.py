@@ -16,6 +16,7 @@ KEYED: Final = {
     "trades": "program or mint",
     "events": "program",
     "tx": "program, mint or wallet",
+    "transfers": "mint or wallet",
     "accounts": "program",
     "account": "pubkey",
     "token": "mint",
@@ -29,10 +30,10 @@ KEYED: Final = {
 """Kind → the meaning of its key. A program is given as the name of its IDL file (`pump`) or as a program id."""
 
 APPLICATION: Final = frozenset({"token_updates", "market-data", "token", "app"})
-"""Kinds of topics on which an application may publish. All other topics carry only what the chain shows."""
+"""Kinds of topics on which an application may publish. All other topics have only messages made from the chain."""
 
 USER_PREFIX: Final = "user:"
-"""Prefix of the topics of one user. Such a topic comes with the connection of its user; nobody subscribes to it."""
+"""Prefix of the topics of one user. Such a topic is delivered on its user's connections, without a subscription."""
 
 _LENGTH_MAX: Final = 64
 _PROGRAM_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
@@ -41,7 +42,7 @@ _ID_CHARS: Final = _PROGRAM_CHARS | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ.@-")
 
 
 ORDER_PREFIX: Final = "order:"
-"""Prefix of the topics of one order. The name does not say who owns the order."""
+"""Prefix of the topics of one order. The name does not name the order's owner."""
 
 CANDLES_PREFIX: Final = "candles:"
 
@@ -59,8 +60,7 @@ class Topic(NamedTuple):
 def parse(name: str) -> Topic:
     """Split and check a topic name. Raises RequestError 102 for a name that can't exist.
 
-    Only printable ASCII passes. Look-alike letters and control characters are refused here, so no other code checks
-    them.
+    Only printable ASCII passes. Look-alike letters and control characters are refused, so no other code checks them.
     """
     kind, colon, key = name.partition(":")
     if len(name) > TOPIC_LENGTH_MAX:

@@ -8,7 +8,7 @@ import msgspec
 Side: TypeAlias = Literal["buy", "sell"]
 
 PRICED_UNITS_MIN: Final = 1_000
-"""Least base units, on each side, of a trade that sets a price.
+"""Minimum base units, on each side, of a trade that sets a price.
 
 With fewer, rounding alone can move the price by 0.1 %.
 """
@@ -22,12 +22,13 @@ def token_id_of(mint: str) -> str:
 
 
 class Trade(msgspec.Struct, frozen=True, gc=False):
-    """One swap. The base is bought or sold and the quote pays for it; amounts are in base units of their mints.
+    """One swap. The base is bought or sold and the quote pays for it. Amounts are in base units of their mints.
 
-    `user` is the signer on whose behalf the swap was made. `authority` is set if the user went through a router or a
-    vault: it is the account that the program names in the user's place. `mint` (of the base) and `quote_mint` are None
-    if neither the event nor its transaction names them and the pool is unknown; base and quote then follow the pool's
-    own order.
+    - `user`: the signer on whose behalf the swap was made.
+    - `authority`: set if the user went through a router or a vault. It is the account that the program names in the
+      user's place.
+    - `mint` (of the base) and `quote_mint`: None if neither the event nor its transaction names them and the pool is
+      unknown. In that case base and quote follow the pool's own order.
     """
 
     mint: str | None
@@ -53,8 +54,8 @@ class SeenTrade(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A trade between two known mints, with the known facts about the mints.
 
     The `decimals` of base and quote, and the base's `supply` in base units, are None while unknown. `time_s` is the
-    chain's own time, in Unix seconds. `final`: nothing can take the trade back. `unproven`: it is not yet proven that
-    the slot's block contains the transaction.
+    chain's own time, in Unix seconds. `final` means that nothing can take the trade back. `unproven` means that it is
+    not yet proven that the slot's block contains the transaction.
     """
 
     mint: str
@@ -71,10 +72,10 @@ class SeenTrade(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Derived(NamedTuple):
-    """A message that is computed from many trades; `place` is the place of the newest trade.
+    """A message that is computed from many trades. `place` is the place of the newest trade.
 
-    It is published on `topic`, and on `single`, the mint's own topic, where it is the state of `key`. `data` is JSON.
-    `name` is the last part of the event's id.
+    The message is published on `topic`, and on `single`, the mint's own topic, where it is the state of `key`. `data`
+    is JSON. `name` is the last part of the event's id.
     """
 
     topic: str

@@ -1,4 +1,4 @@
-"""Outgoing transactions: instructions as venues give them, the signed bytes, and the answers of nodes about them."""
+"""Outgoing transactions: instructions as venues give them, signed transactions, and nodes' answers about them."""
 
 from typing import Final, Literal, TypeAlias
 
@@ -8,11 +8,11 @@ from headrace.model.amounts import BaseUnits
 from headrace.model.updates import TxError
 
 Depth: TypeAlias = Literal["processed", "confirmed", "finalized"]
-"""Certainty of a landing: a `processed` landing may vanish with its fork, a `finalized` landing can't."""
+"""Certainty of a landing. A `processed` landing may vanish with its fork, a `finalized` landing can't."""
 
 MEMO_PROGRAM: Final = "MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr"
 MOCK_SWAP_PROGRAM: Final = "MockSwap11111111111111111111111111111111111"
-"""Program of the mock venues, which only the mock chain executes. Its instructions carry a `MockSwap` as JSON."""
+"""Program of the mock venues, which only the mock chain executes. Its instructions contain a `MockSwap` as JSON."""
 
 
 class AccountMeta(msgspec.Struct, frozen=True):
@@ -34,7 +34,7 @@ class Instruction(msgspec.Struct, frozen=True):
 class Signed(msgspec.Struct, frozen=True):
     """Signed transaction, ready to send. It can land up to and including block height `last_valid_height`.
 
-    `signature` is base58 and is known before the first send. `raw` holds the bytes for the node.
+    `signature` is base58 and is known before the first send. `raw` is the transaction as bytes for the node.
     """
 
     signature: str
@@ -45,18 +45,25 @@ class Signed(msgspec.Struct, frozen=True):
 class Landing(msgspec.Struct, frozen=True):
     """A transaction that is in a block.
 
-    `err` None: the transaction succeeded. Otherwise the transaction changed nothing, except that its fee was paid.
-    `reason` is the constant for the error (`slippage_exceeded`, `chain_error`).
+    If `err` is None, the transaction succeeded. Otherwise it changed nothing, except that its fee was paid. `reason` is
+    the constant for the error (`slippage_exceeded`, `chain_error`). `received` is the change of the owner's balance of
+    each mint: of SOL with its wrapped part, without fees and the rent of new accounts. If `received` is None,
+    `amount_out` is what the swap brought.
     """
 
     depth: Depth
     err: TxError
     reason: str | None = None
     amount_out: BaseUnits | None = None
+    received: dict[str, int] | None = None
+
+    def brought(self, mint: str) -> BaseUnits | None:
+        """Return how much of a mint the transaction brought; at least 0, None if that is not known."""
+        return self.amount_out if self.received is None else BaseUnits(max(0, self.received.get(mint, 0)))
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Answer of one node about a signature. `landing` None: this node knows no transaction with the signature.
+    """Answer of one node about a signature. `landing` is None if this node knows no transaction with the signature.
 
     `height` is the node's block height. The node may be behind other nodes.
     """

@@ -8,7 +8,7 @@ from headrace.model.facts import Confirmed, Dead, Decision, Finalized, Proof
 SLOTS_KEPT: Final = 512
 ITEMS_MAX: Final = 200_000
 NOT_IN_BLOCK: Final = "not_in_block"
-"""Reason for the retraction of a fact whose slot stands but whose transaction is not in the slot's block."""
+"""Reason for the retraction of a fact whose slot is on the chain but whose transaction is not in the slot's block."""
 
 T = TypeVar("T")
 
@@ -16,9 +16,10 @@ T = TypeVar("T")
 class Outcome(NamedTuple, Generic[T]):
     """Effect of a decision on the kept items.
 
-    Each group of `retracted` is retracted as a whole, for `reason`. `final` are items that nothing can take back; they
-    are no longer kept. `unsure` are the slot's items whose transaction is not proven to be in the
-    slot's block, not yet or never.
+    - `confirmed`: items that are now confirmed.
+    - `retracted`: groups of items, each retracted as a whole, for `reason`.
+    - `final`: items that nothing can take back; they are no longer kept.
+    - `unsure`: the slot's items whose transaction is not proven to be in the slot's block, not yet or never.
     """
 
     confirmed: Sequence[T] = ()
@@ -31,9 +32,10 @@ class Outcome(NamedTuple, Generic[T]):
 class _Slot(Generic[T]):
     """Items of one slot that is not decided.
 
-    `known` items stand if the slot stands. `unproven` items also need the proof of their signature. `doubted` items
-    have a signature about which no node answered. The first `reported` of the `known` items were already returned as
-    confirmed.
+    - `known`: final if the slot becomes final.
+    - `unproven`: also need the proof of their signature.
+    - `doubted`: have a signature about which no node answered.
+    - `reported`: how many of the `known` items were already returned as confirmed, from the first.
     """
 
     __slots__ = ("confirmed", "doubted", "final", "known", "reported", "unproven")
@@ -60,8 +62,8 @@ class _Slot(Generic[T]):
 class Undecided(Generic[T]):
     """Items by slot and signature, settled by the rule of `facts.FactConsumer`.
 
-    At most `slots_max` slots and `items_max` items are kept. Beyond them, the slot that was added first is dropped with
-    its items, and no later decision concerns these items.
+    At most `slots_max` slots and `items_max` items are kept. If there are more, the slot that was added first is
+    dropped with its items, and no later decision concerns these items.
     """
 
     def __init__(self, slots_max: int = SLOTS_KEPT, items_max: int = ITEMS_MAX) -> None:

@@ -9,10 +9,16 @@ SlotStatus: TypeAlias = Literal["processed", "confirmed", "finalized", "dead", "
 GapState: TypeAlias = Literal["open", "backfilled", "unrecoverable"]
 TxVersion: TypeAlias = Literal["legacy"] | int
 TxError: TypeAlias = str | dict[str, object] | None
-"""The chain's own error value as JSON: None is success, else `"AccountNotFound"`, `{"InstructionError":[2,…]}`."""
+"""The chain's own error value as JSON.
+
+None is success; an error is, for example, `"AccountNotFound"` or `{"InstructionError":[2,…]}`.
+"""
 
 UNNAMED: Final = ""
-"""Program of an executed instruction that no answer names: a simulation's answer names only the inner instructions."""
+"""Used in place of the program of an executed instruction, if no answer names it.
+
+A simulation's answer names only the programs of inner instructions.
+"""
 
 
 _UPDATE_BYTES: Final = 400
@@ -37,7 +43,7 @@ class Update(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class AccountUpdate(Update, frozen=True, gc=False, kw_only=True, tag="account"):
     """One version of one account. `data` is complete unless the subscription asked for a slice.
 
-    `write_version` orders versions within one Yellowstone node only; RPC PubSub has none.
+    `write_version` orders versions only within one Yellowstone node; RPC PubSub has none.
     """
 
     pubkey: str
@@ -58,16 +64,17 @@ class LogsUpdate(Update, frozen=True, gc=False, kw_only=True, tag="logs"):
     logs: tuple[str, ...]
     commitment: Commitment = "processed"
     unproven: bool = False
-    """A LandingUpdate will say whether the slot's block contains the transaction; until then it is not confirmed."""
+    """A LandingUpdate will say whether the slot's block contains the transaction. Until then it is not confirmed."""
 
 
 class Instruction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One executed instruction with its keys resolved.
 
-    `path` is `(top,)` for a top-level instruction and `(top, n)` for the n-th inner instruction under it. Both numbers
-    count from 0 in execution order, so `path` is known even if `stack_height` is missing. `stack_height` is 1 for
-    top-level. `parsed` is the object that a `jsonParsed` node sends in place of `data` (which is then None): `{"type":
-    …, "info": {…}}`.
+    - `path`: `(top,)` for a top-level instruction and `(top, n)` for the n-th inner instruction under it. Both numbers
+      count from 0 in execution order, so `path` is known even if `stack_height` is missing.
+    - `stack_height`: 1 for a top-level instruction.
+    - `parsed`: the object that a `jsonParsed` node sends in place of `data` (which is then None): `{"type": …, "info":
+      {…}}`.
     """
 
     program_id: str
@@ -79,7 +86,7 @@ class Instruction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class TokenBalance(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Balance of one SPL coin account before or after a transaction; `amount` is in base units of `mint`."""
+    """Balance of one SPL coin account before or after a transaction. `amount` is in base units of `mint`."""
 
     account: str
     mint: str
@@ -89,10 +96,10 @@ class TokenBalance(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class TransactionUpdate(Update, frozen=True, gc=False, kw_only=True, tag="transaction"):
-    """One executed transaction. `instructions` are in execution order: each top-level one followed by its inner ones.
+    """One executed transaction. `instructions` are in execution order, each top-level one followed by its inner ones.
 
     `logs` is None if the node kept none. `index` is the place in the block, if the source knows it. `version` is
-    `"legacy"`, 0, 1, or a number newer than this code, whose `instructions` are then empty.
+    `"legacy"`, 0, 1, or a number newer than this code, in which case `instructions` is empty.
     """
 
     signature: str
@@ -110,7 +117,7 @@ class TransactionUpdate(Update, frozen=True, gc=False, kw_only=True, tag="transa
     compute_units: int | None = None
     commitment: Commitment = "processed"
     unproven: bool = False
-    """As `LogsUpdate.unproven`."""
+    """Same meaning as `LogsUpdate.unproven`."""
 
 
 class SlotUpdate(Update, frozen=True, gc=False, kw_only=True, tag="slot"):
@@ -123,8 +130,9 @@ class SlotUpdate(Update, frozen=True, gc=False, kw_only=True, tag="slot"):
 class LandingUpdate(Update, frozen=True, gc=False, kw_only=True, tag="landing"):
     """Answer about signatures that were delivered as `unproven`.
 
-    `landed` are in the block of `slot`; `absent` are not. About `unknown` no node answered in time: their feeds get a
-    gap at the slot.
+    - `landed`: in the block of `slot`.
+    - `absent`: not in the block.
+    - `unknown`: no node answered in time. Their feeds get a gap at the slot.
     """
 
     landed: tuple[str, ...] = ()
@@ -149,8 +157,11 @@ class GapUpdate(Update, frozen=True, gc=False, kw_only=True, tag="gap"):
 class PoolUpdate(Update, frozen=True, gc=False, kw_only=True, tag="pool"):
     """Answer to a request for a pool's mints. `mints` are the first and the second mint in the pool's own order.
 
-    `state`: `known`; `none` (the account does not exist, or is no pool of the program); `unanswered` (no node answered
-    in time). `slot` is the slot of the answer, or 0 if the mints were known before.
+    - `known`: `mints` are set.
+    - `none`: the account does not exist, or is not a pool of the program.
+    - `unanswered`: no node answered in time.
+
+    `slot` is the slot of the answer, or 0 if the mints were known before.
     """
 
     pool: str
@@ -159,7 +170,7 @@ class PoolUpdate(Update, frozen=True, gc=False, kw_only=True, tag="pool"):
 
 
 class RewindUpdate(Update, frozen=True, gc=False, kw_only=True, tag="rewind"):
-    """A recording starts over (demo lap). The updates that follow were delivered before, but are no duplicates."""
+    """A recording starts again (demo lap). The updates that follow were delivered before, but are not duplicates."""
 
     lap: int
 
@@ -170,7 +181,7 @@ AnyUpdate: TypeAlias = (
 
 
 def weight_of(update: AnyUpdate) -> int:
-    """Return roughly how many bytes `update` takes in memory. Keys count little, as updates share their texts."""
+    """Return roughly how many bytes `update` takes in memory. Keys add little, because updates share their texts."""
     if isinstance(update, LogsUpdate):
         return _UPDATE_BYTES + _TEXT_BYTES * len(update.logs) + sum(map(len, update.logs))
     if isinstance(update, AccountUpdate):

@@ -1,4 +1,4 @@
-"""Order types: the trigger that an order of each type waits for, and its minimum output. Port and register. Pure."""
+"""Order types: the trigger for which an order of each type waits, and its minimum output. Port and register. Pure."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -12,9 +12,12 @@ class Field(NamedTuple):
     """One field of an order's body that belongs to a type.
 
     Schema, command line and documentation are generated from it.
+    `kind` is one of:
+    - `price`: whole coins out for one coin in, as decimal text or a number.
+    - `rate`: base units, as text `"out/in"`.
+    - `bps`: an integer from 0 to 10,000.
 
-    `kind` `price`: whole coins out for one coin in, as decimal text or a number; `rate`: base units, as text
-    `"out/in"`; `bps`: an integer from 0 to 10,000. With an `option` the command line accepts the field as `--OPTION`.
+    With an `option`, the command line accepts the field as `--OPTION`.
     """
 
     name: str
@@ -35,8 +38,8 @@ class OrderBody(NamedTuple):
 class Terms(NamedTuple):
     """Terms of an order.
 
-    The order waits for its `trigger`, or starts with the first `watch` of a type that has a state. With neither, it is
-    executed at once. `least_out` None: the accepted quote and the slippage set the minimum output.
+    The order waits for its `trigger`, or starts with the first `watch` of a type that has a state. Without either, it
+    is executed at once. If `least_out` is None, the accepted quote and the slippage set the minimum output.
     """
 
     trigger: Trigger | None = None
@@ -53,7 +56,7 @@ class WrongTerms(Exception):  # noqa: N818  (a report about the client's input)
 
 
 class OrderType(Protocol):
-    """Order type. `fields` belong to this type only; an order of another type with one of them is refused."""
+    """Order type. `fields` belong only to this type. An order of another type that has one of them is refused."""
 
     fields: tuple[Field, ...]
 
@@ -73,7 +76,7 @@ class StatefulType(OrderType, Protocol):
         """Return the watch after a trade that gave `out` for `per`, both more than 0."""
 
     def join(self, one: Watch, other: Watch) -> Watch:
-        """Return the watch that follows from the watches `one` and `other`, which two processes have computed."""
+        """Return the watch that results from the watches `one` and `other`, which two processes have computed."""
 
 
 ORDER_TYPES: Final[Mapping[str, str]] = MappingProxyType(
@@ -83,4 +86,4 @@ ORDER_TYPES: Final[Mapping[str, str]] = MappingProxyType(
         "stop": "headrace.order_types.stop:Stop",
     }
 )
-"""Name → "module:Class"; imported at the first use."""
+"""Name → "module:Class", imported at the first use."""

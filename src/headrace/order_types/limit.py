@@ -7,7 +7,10 @@ from headrace.order_types.rates import read_rate
 
 
 class Limit:
-    """`limitPrice` or `limitRate`. The limit holds for the execution too: a swap below the limit fails on the chain."""
+    """`limitPrice` or `limitRate`.
+
+    The limit also applies to the execution: a swap below the limit fails on the chain.
+    """
 
     fields = (
         Field("limitPrice", "price", "wait for this price: whole tokens out for one in, or more", option="limit"),

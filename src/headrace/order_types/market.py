@@ -4,7 +4,7 @@ from headrace.order_types import Field, OrderBody, Terms
 
 
 class Market:
-    """Type without fields; its orders wait for no rate."""
+    """Type without fields. Its orders wait for no rate."""
 
     fields: tuple[Field, ...] = ()
 

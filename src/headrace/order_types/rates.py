@@ -1,4 +1,4 @@
-"""Reads the rate of a limit or stop: a price in whole coins, or a rate in base units."""
+"""Parses the rate of a limit or stop: a price in whole coins, or a rate in base units."""
 
 import re
 from fractions import Fraction
@@ -15,8 +15,9 @@ _DIGITS_MAX: Final = 40
 def read_rate(asked: OrderBody, price_field: str, rate_field: str) -> tuple[BaseUnits, BaseUnits]:
     """Return (out, per): `out` base units out for `per` base units in, in lowest terms, each within 64 bits.
 
-    A price is the number of whole coins out for one whole coin in, as in executedPrice; it needs the decimals of both
-    mints. A rate is text such as `"150000000/1000000000"`, out before in, and needs no decimals. Raises WrongTerms.
+    A price is the number of whole coins out for one whole coin in, as in executedPrice. It requires the decimals of
+    both mints. A rate is text such as `"150000000/1000000000"`, out before in, and requires no decimals. Raises
+    WrongTerms.
     """
     price, rate = asked.body.get(price_field), asked.body.get(rate_field)
     if price is None and rate is None:

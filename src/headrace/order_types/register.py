@@ -1,4 +1,4 @@
-"""The order types of the register, each created once, and functions for orders of any type."""
+"""The registered order types, each created once, and functions for orders of any type."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -12,7 +12,7 @@ from headrace.order_types import ORDER_TYPES, Field, OrderType, StatefulType
 
 @cache
 def order_type(name: str) -> OrderType:
-    """Return the type called `name`. Raises InvariantError for a name that is not in the register."""
+    """Return the type called `name`. Raises InvariantError for a name that is not registered."""
     if name not in ORDER_TYPES:
         raise InvariantError(f"an order of type {name}, known are {', '.join(ORDER_TYPES)}")
     module, _, class_name = ORDER_TYPES[name].partition(":")

@@ -6,7 +6,7 @@ from headrace.order_types.rates import read_rate
 
 
 class Stop:
-    """`stopPrice` or `stopRate`. Once triggered, the order is a market order: slippage counts from the quote."""
+    """`stopPrice` or `stopRate`. Once triggered, the order is a market order: slippage is measured from the quote."""
 
     fields = (
         Field("stopPrice", "price", "wait until the price is this, or less", option="stop"),

@@ -10,9 +10,10 @@ from headrace.chains import Chain
 from headrace.model.errors import TransientError
 from headrace.model.orders import OrderRequest, Quote
 from headrace.orders.decisions import ChainStatus
-from headrace.venues import Venue
+from headrace.venues import ExactOutVenue, Venue
 
 TOO_SLOW: Final = "too slow"
+ONLY_EXACT_IN: Final = "only ExactIn"
 NO_ANSWER: Final = "no answer"
 """Reason why a venue gave no quote, as shown to the order's owner: a constant, never the text of an error."""
 
@@ -26,12 +27,15 @@ class Quotes(NamedTuple):
     left_out: dict[str, str]
 
 
-async def ask_all(venues: Sequence[Venue], request: OrderRequest, timeout_s: float) -> Quotes:
+async def ask_all(
+    venues: Sequence[Venue], request: OrderRequest, timeout_s: float, *, exact_out: bool = False
+) -> Quotes:
     """Ask all venues at once; return their quotes in the order of `venues`.
 
     Takes as long as the slowest venue, but at most `timeout_s`. A venue that fails or is too slow is in `left_out`.
+    `exact_out`: the request's amount is of the mint out, and a venue that quotes only inputs is left out, too.
     """
-    asked = [_ask(venue, request, timeout_s) for venue in venues]
+    asked = [_ask(venue, request, timeout_s, exact_out=exact_out) for venue in venues]
     quotes: list[Quote] = []
     left_out: dict[str, str] = {}
     for venue, answer in zip(venues, await asyncio.gather(*asked, return_exceptions=True), strict=True):
@@ -45,10 +49,12 @@ async def ask_all(venues: Sequence[Venue], request: OrderRequest, timeout_s: flo
     return Quotes(tuple(quotes), left_out)
 
 
-async def _ask(venue: Venue, request: OrderRequest, timeout_s: float) -> Quote | str:
+async def _ask(venue: Venue, request: OrderRequest, timeout_s: float, *, exact_out: bool) -> Quote | str:
     try:
         async with asyncio.timeout(timeout_s):
-            return await venue.quote(request)
+            if not exact_out:
+                return await venue.quote(request)
+            return await venue.quote_exact_out(request) if isinstance(venue, ExactOutVenue) else ONLY_EXACT_IN
     except TimeoutError:
         return TOO_SLOW
     except TransientError:

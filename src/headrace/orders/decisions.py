@@ -45,6 +45,19 @@ def least_out(request: OrderRequest, quote: Quote) -> BaseUnits:
     return BaseUnits(max(1, by_slippage, request.min_out or 0))
 
 
+def cheapest(quotes: Sequence[Quote]) -> Quote:
+    """Return the quote with the lowest input. Among equal quotes the venue whose name sorts first wins."""
+    return min(quotes, key=lambda quote: (quote.amount_in, quote.venue))
+
+
+def most_in(request: OrderRequest, quote: Quote) -> BaseUnits:
+    """Return the highest input to accept for a wanted output: the quote plus slippage.
+
+    Rounds down, in the owner's favour.
+    """
+    return BaseUnits(quote.amount_in * (BPS_WHOLE + request.slippage_bps) // BPS_WHOLE)
+
+
 def judge(last_valid_height: int, status: ChainStatus) -> AttemptVerdict:
     """Return what is proven about a transaction that may land up to and including `last_valid_height`.
 

@@ -68,8 +68,9 @@ class Finality:
             outcome = replace(outcome, fate="not_executed")
             _log.error("landing_lost", order=order.id, signature=attempt.signature, meaning="a person must look")
         landing = status.answer.landing if status.answer is not None else None
-        if verdict == "finalized" and landing is not None and landing.amount_out is not None:
-            outcome = replace(outcome, amount_out=landing.amount_out)  # another fork may have filled at another price
+        received = None if landing is None else landing.brought(order.request.token_out.mint)
+        if verdict == "finalized" and received is not None:
+            outcome = replace(outcome, amount_out=received)  # another fork may have filled at another price
         return await self._store.finalize(order, outcome)
 
 

@@ -211,7 +211,7 @@ class Engine:
         if landing.err is None:
             outcome = replace(
                 order.outcome,
-                amount_out=landing.amount_out,
+                amount_out=landing.brought(order.request.token_out.mint),
                 error_reason=None,  # drop the reason of an earlier failed try
                 fate="executed",
                 finality="confirmed",

@@ -4,7 +4,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
-from headrace.model.orders import TERMINAL, EventKind, OrderEvent
+import msgspec
+
+from headrace.model.orders import BPS_WHOLE, TERMINAL, EventKind, OrderEvent
 from headrace.orders import machine
 from headrace.orders.store import Store
 from headrace.runtime.clock import Clock
@@ -19,6 +21,23 @@ Above it, the order whose last event is oldest is forgotten.
 DEPTH_S: Final = 5.0
 STAGES_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 TRIES: Final = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
+
+FILL_BPS: Final = (-50.0, -10.0, -1.0, 0.0, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0)
+
+
+class _Fill(msgspec.Struct, frozen=True):
+    quoted: str
+    slippage: str
+    spot: str | None = None
+    fees: str | None = None
+    impact: str | None = None
+
+
+class _Landed(msgspec.Struct, frozen=True):
+    fill: _Fill | None = None
+
+
+_landed: Final = msgspec.json.Decoder(_Landed)
 
 _STAGES: Final = {
     EventKind.CLAIMED: ("queued", EventKind.ACCEPTED),
@@ -54,6 +73,12 @@ class OrderMetrics:
             "order_attempts", "Transactions that orders which ended had needed", (), TRIES
         )
         self._ended = metrics.counter("orders_ended", "Orders that ended, by status", ("status",))
+        self._fills = metrics.histogram(
+            "order_fill_bps",
+            "Parts of fills in basis points: fees and impact of the price before, slippage of the quote",
+            ("part",),
+            FILL_BPS,
+        )
         self._depth = metrics.gauge(
             "orders_waiting", "Orders not over: ready, resting for their price, or begun", ("state",)
         )
@@ -67,6 +92,8 @@ class OrderMetrics:
                     self._orders.popitem(last=False)
             elif (times := self._orders.get(event.order_id)) is not None:
                 self._measure(event, times)
+            if event.kind is EventKind.LANDED:
+                self._measure_fill(_landed.decode(event.data).fill)
             if event.status in TERMINAL and machine.ends(event.kind):
                 self._ended.labels(event.status.value).inc()
 
@@ -94,6 +121,14 @@ class OrderMetrics:
             self._observe("in all", event.at_ms - times.at_ms[EventKind.ACCEPTED])
             self._attempts.observe(times.tries)
             del self._orders[event.order_id]
+
+    def _measure_fill(self, fill: "_Fill | None") -> None:
+        if fill is None:
+            return
+        parts = (("fees", fill.fees, fill.spot), ("impact", fill.impact, fill.spot))
+        for part, amount, whole in (*parts, ("slippage", fill.slippage, fill.quoted)):
+            if amount is not None and whole:
+                self._fills.labels(part).observe(int(amount) * BPS_WHOLE / int(whole))
 
     def _observe(self, stage: str, took_ms: int) -> None:
         """Record a stage's duration, at least 0: the clocks of two machines may differ."""

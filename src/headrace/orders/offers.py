@@ -7,11 +7,13 @@ from typing import Final, NamedTuple
 from headrace.model.amounts import BaseUnits
 from headrace.model.orders import OrderRefused, OrderRequest, Quote
 from headrace.orders.asking import ask_all
-from headrace.orders.decisions import best, least_out
+from headrace.orders.decisions import best, cheapest, least_out, most_in
 from headrace.orders.requests import read_request
 from headrace.venues import Venue
 
 RETRY_AFTER_MS: Final = 1_000
+EXACT_IN: Final = "ExactIn"
+EXACT_OUT: Final = "ExactOut"
 _NAMES: Final = {"tokenIn": "inputMint", "tokenOut": "outputMint", "amount": "amount", "slippageBps": "slippageBps"}
 """Field of an order → parameter of the query."""
 
@@ -19,7 +21,8 @@ _NAMES: Final = {"tokenIn": "inputMint", "tokenOut": "outputMint", "amount": "am
 class Offer(NamedTuple):
     """Best quote, all quotes, and the venues that gave none.
 
-    `min_out` is the minimum output that an order would accept.
+    `min_out` is the minimum output that an order would accept. With `max_in`, the output was given and the input is
+    quoted: `max_in` is the maximum input.
     """
 
     request: OrderRequest
@@ -27,6 +30,7 @@ class Offer(NamedTuple):
     min_out: BaseUnits
     quotes: tuple[Quote, ...]
     left_out: dict[str, str]
+    max_in: BaseUnits | None = None
 
 
 async def find_offer(
@@ -37,11 +41,15 @@ async def find_offer(
     Raises OrderRefused 400 naming all faults, or 404 if no venue gives a quote now.
     """
     request = _read(asked, amount_max)
-    quotes, left_out = await ask_all(venues, request, timeout_s)
+    exact_out = asked.get("swapMode") == EXACT_OUT
+    quotes, left_out = await ask_all(venues, request, timeout_s, exact_out=exact_out)
     given = tuple(quote for quote in quotes if quote.amount_out)
     if not given:
         message = "no venue gives a quote for this now"
         raise OrderRefused(HTTPStatus.NOT_FOUND, "no_quote", message, fields=left_out, retry_after_ms=RETRY_AFTER_MS)
+    if exact_out:
+        chosen = cheapest(given)
+        return Offer(request, chosen, request.amount, given, left_out, most_in(request, chosen))
     chosen = best(given)
     return Offer(request, chosen, least_out(request, chosen), given, left_out)
 
@@ -49,8 +57,8 @@ async def find_offer(
 def _read(asked: Mapping[str, str | int | None], amount_max: int) -> OrderRequest:
     """Return the query as an order request. Amounts are in base units."""
     faults = {}
-    if asked.get("swapMode") not in (None, "ExactIn"):
-        faults["swapMode"] = "is not ExactIn"
+    if asked.get("swapMode") not in (None, EXACT_IN, EXACT_OUT):
+        faults["swapMode"] = f"is neither {EXACT_IN} nor {EXACT_OUT}"
     body = {field: asked[name] for field, name in _NAMES.items() if asked.get(name) is not None}
     try:
         request = read_request(body, amount_max=amount_max)

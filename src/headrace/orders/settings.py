@@ -24,6 +24,13 @@ class ExecutionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         msgspec.Meta(min_length=1),
         Setting("venues that are asked for quotes, by their names in the register", env=("ORDER_VENUES",)),
     ] = ("meteora", "raydium")
+    quote_venues: Annotated[
+        tuple[str, ...],
+        Setting(
+            "venues that `GET /api/quote` asks, by their names in the register; empty: those of orders",
+            env=("QUOTE_VENUES",),
+        ),
+    ] = ()
     chain: Annotated[
         str, Setting("chain that orders are executed on, by its name in the register", env=("ORDER_CHAIN",))
     ] = "mock"

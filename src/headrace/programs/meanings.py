@@ -90,7 +90,7 @@ class AboutMint(msgspec.Struct, frozen=True, gc=False):
 class EventFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Meaning of an event. Readers never raise for a field or account that is missing or None.
 
-    `trade` reads a swap, and returns None for an event that is no swap. `repeats` names an older event of the same
+    `trade` reads a swap, and returns None for an event that is not a swap. `repeats` names an older event of the same
     swap, which some versions of the program emit as well; the older event then counts. `pool` names the fields with the
     pool that the event creates, and with that pool's first and second mint. `token` reads a token that the event
     creates. `mints` reads the event's facts about mints; it gets the mint that the event trades or creates, None if

@@ -99,6 +99,15 @@ class Clock(msgspec.Struct, frozen=True):
         return self.slot // SLOTS_PER_EPOCH if self.epoch is None and self.slot is not None else self.epoch
 
 
+CLOCK_SYSVAR: Final = "SysvarC1ock11111111111111111111111111111111"
+
+
+def sysvar_clock(data: bytes) -> Clock:
+    """Return the time in the data of the sysvar of time; nothing is known if it is too short."""
+    slot, _, epoch, _, now = (int.from_bytes(data[at : at + 8], "little", signed=at == 32) for at in range(0, 40, 8))
+    return Clock(slot, now, epoch) if len(data) >= 40 else Clock(None, None)
+
+
 class Fee(msgspec.Struct, frozen=True):
     """Part of a swap that is charged as a fee. `to` names its recipient."""
 
@@ -140,13 +149,15 @@ class Curve(NamedTuple):
     `account` is the name of the pool's account in the IDL. `mints` returns the two mints of a decoded pool account.
     `needs` yields the keys that a quote on the pool reads, as far as the known accounts show. Call it again once those
     accounts are known. `read` turns the accounts into a market. It raises NoQuoteError if the pool can't be quoted, and
-    BadInputError for an account of the wrong kind.
+    BadInputError for an account of the wrong kind. `derive` returns the addresses of pools that follow from a base mint
+    and a quote mint alone, whether such pools exist or not. It is None if a program's addresses depend on more.
     """
 
     account: str
     mints: Callable[[str, Account, Accounts], tuple[str, str] | None]
     needs: Callable[[str, Accounts], Iterable[str]]
     read: Callable[[str, Accounts, Clock], Market]
+    derive: Callable[[str, str], Iterable[str]] | None = None
 
 
 def mint_fields(first: str, second: str) -> Callable[[str, Account, Accounts], tuple[str, str]]:

@@ -98,7 +98,7 @@ class FilterIndex(Generic[T]):
 
 
 def guards_of(node: Node) -> frozenset[Guard] | None:
-    """Return guards of which every event that passes meets at least one. None if no such set exists."""
+    """Return guards such that every event that passes the filter meets at least one of them. None if there are none."""
     guards: frozenset[Guard] | None = None
     if isinstance(node, Leaf):
         if node.cmp in ("eq", "in"):

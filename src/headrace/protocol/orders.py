@@ -9,9 +9,11 @@ from typing import Any, Final
 import msgspec
 
 from headrace.model.amounts import decimal_string
+from headrace.model.fills import audit
 from headrace.model.orders import (
     TERMINAL,
     EventKind,
+    Leg,
     Order,
     OrderEvent,
     OrderRequest,
@@ -61,6 +63,7 @@ def order_view(order: Order) -> dict[str, Any]:
         "minOut": _text(outcome.min_out),
         "amountOut": _text(outcome.amount_out),
         "executedPrice": _executed(request, outcome),
+        "fill": fill_view(outcome),
         "txHash": outcome.tx_hash,
         "errorReason": outcome.error_reason,
         "fate": outcome.fate,
@@ -110,6 +113,7 @@ def event_data(request: OrderRequest, status: OrderStatus, outcome: Outcome, *, 
         data["txHash"] = outcome.tx_hash
         data["amountOut"] = _text(outcome.amount_out)
         data["executedPrice"] = _executed(request, outcome)
+        data["fill"] = fill_view(outcome)
     if outcome.error_reason != before.error_reason:
         data["errorReason"] = outcome.error_reason
     if outcome.finality != before.finality:
@@ -185,7 +189,12 @@ def heartbeat_frame(order_id: str, last_seq: int) -> bytes:
 
 
 def offer_view(
-    request: OrderRequest, quote: Quote, min_out: int, quotes: Sequence[Quote], left_out: dict[str, str]
+    request: OrderRequest,
+    quote: Quote,
+    min_out: int,
+    quotes: Sequence[Quote],
+    left_out: dict[str, str],
+    max_in: int | None = None,
 ) -> dict[str, Any]:
     """Return the answer to a request for a quote: the best quote in detail, and all quotes in short."""
     return {
@@ -194,18 +203,35 @@ def offer_view(
         "amountIn": str(quote.amount_in),
         "amountOut": str(quote.amount_out),
         "minOut": str(min_out),
-        "swapMode": "ExactIn",
+        "maxIn": None if max_in is None else str(max_in),
+        "swapMode": "ExactIn" if max_in is None else "ExactOut",
         "slippageBps": request.slippage_bps,
         "venue": quote.venue,
         "feeBps": quote.fee_bps,
         "fees": [{"to": fee.to, "mint": fee.mint, "amount": str(fee.amount)} for fee in quote.fees],
         "impact": None if quote.impact is None else str(quote.impact),
         "price": price(request, quote.amount_in, quote.amount_out),
-        "route": [{"pool": leg.pool, "inputMint": leg.mint_in, "outputMint": leg.mint_out} for leg in quote.route],
+        "route": [_leg(leg) for leg in quote.route],
         "slot": quote.slot,
         "quotes": [_quote(request, each) for each in quotes],
         "leftOut": left_out,
     }
+
+
+def _leg(leg: Leg) -> dict[str, str | None]:
+    return {
+        "pool": leg.pool,
+        "inputMint": leg.mint_in,
+        "outputMint": leg.mint_out,
+        "amountIn": _text(leg.amount_in),
+        "amountOut": _text(leg.amount_out),
+    }
+
+
+def fill_view(outcome: Outcome) -> dict[str, str | None] | None:
+    """Return the audit of a fill, amounts as text; None while nothing was executed."""
+    found = audit(outcome)
+    return None if found is None else {name: _text(amount) for name, amount in found._asdict().items()}
 
 
 def _executed(request: OrderRequest, outcome: Outcome) -> str | None:

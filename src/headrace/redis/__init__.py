@@ -1,4 +1,4 @@
-"""The connection to Redis or Valkey: its settings, and the door for every package that keeps something there."""
+"""The connection to Redis or Valkey, which all packages that store something there share, and its settings."""
 
 from typing import Annotated, Final, TypeAlias
 
@@ -7,7 +7,7 @@ import msgspec
 from headrace.config import SameAs, Setting
 
 DEFAULT_URL: Final = "redis://localhost:6379"
-"""The server of a process that uses Redis without REDIS_URL."""
+"""The server that is used if REDIS_URL is not set."""
 
 
 class RedisSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

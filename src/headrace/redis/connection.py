@@ -1,5 +1,6 @@
-"""Commands and scripts on one server: connections, tries, and answers as errors of Headrace's tree."""
+"""Commands and scripts on one server: connections, retries, and errors of the driver as errors of Headrace."""
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Sequence
 from importlib import import_module
@@ -14,8 +15,10 @@ _PACKAGES: Final = ("redis", "hiredis")
 _BACKOFF_S: Final = (0.02, 0.5)
 """First and longest pause between two tries of a request."""
 
+_CLOSE_S: Final = 2.0
+
 _REFUSALS: Final = ("AuthenticationError", "NoPermissionError")
-"""Errors of the driver that only another configuration changes."""
+"""Names of driver errors that only another configuration can end."""
 
 
 class Script:
@@ -27,10 +30,11 @@ class Script:
 
 
 class Redis:
-    """One server, by a pool of connections that are opened as they are needed.
+    """One server, through a pool of connections that are opened as needed.
 
     Every request is tried `retries` times more, with a pause, if its connection breaks. A request may therefore arrive
-    twice: use only commands and scripts that may. Answers are as the server sends them: bytes, int, None, lists.
+    twice, so use only commands and scripts that have the same effect then. Answers are as the server sends them: bytes,
+    int, None, lists.
     """
 
     def __init__(self, client: Any) -> None:
@@ -40,7 +44,7 @@ class Redis:
 
     @classmethod
     def of(cls, url: str | None, *, timeout_s: float, retries: int) -> Self:
-        """Return the server at `url` (None: DEFAULT_URL). Nothing is connected yet.
+        """Return the server at `url` (None: DEFAULT_URL). Does not connect yet.
 
         Raises ConfigError if the packages of the extra `redis` are missing.
         """
@@ -53,17 +57,17 @@ class Redis:
             socket_connect_timeout=timeout_s,
             retry=retry(backoff(base=_BACKOFF_S[0], cap=_BACKOFF_S[1]), retries),
             client_name="headrace",
-            driver_info=None,  # else every connection reads the metadata of the package from the disk
+            driver_info=None,  # otherwise every connection reads the metadata of the package from the disk
         )
         client.response_callbacks.clear()
         return cls(client)
 
     async def command(self, *words: str | bytes | int | float) -> Any:
-        """Send one command and return its answer. Raises TransientError for an error, and for no answer."""
+        """Send one command and return its answer. Raises TransientError for an error, or if no answer comes."""
         return await self._answer(self._client.execute_command(*words))
 
     async def run(self, script: Script, keys: Sequence[str], *words: str | bytes | int) -> Any:
-        """Run a script and return its answer. Raises as `command` does."""
+        """Run a script and return its answer. Raises the same errors as `command`."""
         (answer,) = await self.run_all(script, keys, [words])
         if isinstance(answer, TransientError):
             raise answer
@@ -72,9 +76,9 @@ class Redis:
     async def run_all(
         self, script: Script, keys: Sequence[str], calls: Sequence[Sequence[str | bytes | int]]
     ) -> Sequence[Any]:
-        """Run a script once for each of `calls`, in order and in one go; an answer may be a TransientError.
+        """Run a script once for each of `calls`, in order and in one request. An answer may be a TransientError.
 
-        Raises TransientError if the answers did not arrive: then any number of the first calls may have been run.
+        Raises TransientError if the answers did not arrive. Any number of the first calls may then have been run.
         """
         answers = await self._pipeline(script, keys, calls)
         if any(isinstance(answer, self._unknown_script) for answer in answers):
@@ -86,13 +90,13 @@ class Redis:
         """Raise TransientError unless the server answers."""
         await self.command("PING")
 
-    async def check_settings(self) -> str:
-        """Return the server's run id, which every start of a server changes.
+    async def check_settings(self) -> None:
+        """Check what the bus relies on.
 
         Raises ConfigError if the server may evict keys, or refuses this user; TransientError if it does not answer.
         """
         try:
-            info = await self.info()
+            info = await self.info("memory")
         except TransientError as error:
             if any(name in str(error) for name in _REFUSALS):
                 raise ConfigError("REDIS_URL", str(error), "a user that may use all keys with the prefix") from error
@@ -101,21 +105,20 @@ class Redis:
         if policy != "noeviction":
             expected = "noeviction: a server that evicts keys loses messages without a word"
             raise ConfigError("maxmemory-policy of the server at REDIS_URL", policy, expected)
-        return info.get("run_id", "")
 
-    async def info(self) -> dict[str, str]:
-        """Return what the server says of itself, by name."""
-        found: dict[str, str] = {}
-        for section in ("server", "memory"):
-            text: bytes = await self.command("INFO", section)
-            for line in text.decode().splitlines():
-                name, _, value = line.partition(":")
-                found[name] = value
-        return found
+    async def info(self, section: str) -> dict[str, str]:
+        """Return what the server says of itself, by name. `run_id`, in the section `server`, is new at every start."""
+        text: bytes = await self.command("INFO", section)
+        named = [line.partition(":") for line in text.decode().splitlines()]
+        return {name: value for name, _, value in named}
 
     async def close(self) -> None:
-        """Close all connections."""
-        await self._client.aclose(close_connection_pool=True)
+        """Close all connections, without waiting long for the other end."""
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await self._client.aclose(close_connection_pool=True)
+        except (TimeoutError, OSError):
+            pass
 
     async def _pipeline(
         self, script: Script, keys: Sequence[str], calls: Sequence[Sequence[str | bytes | int]]
@@ -127,10 +130,17 @@ class Redis:
         return answers
 
     async def _answer(self, asked: Awaitable[Any]) -> Any:
+        task = asyncio.current_task()
+        cancelled = 0 if task is None else task.cancelling()
         try:
-            return await asked
+            answer = await asked
         except (self._errors, OSError) as error:
-            raise self._error(error) from error
+            answer = error
+        if task is not None and task.cancelling() > cancelled:
+            raise asyncio.CancelledError  # which `asyncio.wait_for` of Python 3.11 in the driver may have swallowed
+        if isinstance(answer, Exception):
+            raise self._error(answer) from answer
+        return answer
 
     def _error(self, error: BaseException) -> TransientError:
         while isinstance(error.__cause__, self._errors):

@@ -1,1 +1,1 @@
-"""Services that the packages above build on: time, tasks, channels, backoff, breakers, health, logs and metrics."""
+"""Services on which the higher packages build: time, tasks, channels, backoff, breakers, health, logs and metrics."""

@@ -31,6 +31,6 @@ class Backoff:
         return self._uniform(ceiling_s / 2, ceiling_s)
 
     def reset(self) -> None:
-        """Go back to `initial_s` for the next failure. Call after a success."""
+        """Go back to `initial_s` for the next failure. Call it after a success."""
         self.tries = 0
         self._ceiling_s = self.initial_s

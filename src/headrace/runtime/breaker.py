@@ -1,4 +1,7 @@
-"""A circuit breaker: stops calls to a service that keeps failing, and sends one probe to learn when it works again."""
+"""A circuit breaker.
+
+It stops calls to a service that keeps failing, and sends one probe to learn when it works again.
+"""
 
 from collections import deque
 from typing import Literal, TypeAlias
@@ -42,13 +45,13 @@ class Breaker:
         return True
 
     def success(self) -> None:
-        """Report a call that worked. Earlier failures still count within their window."""
+        """Report a call that worked. Earlier failures are still counted within their window."""
         if self.state == "half_open":
             self.state = "closed"
             self._cooldown.reset()
 
     def failure(self, now: float) -> None:
-        """Report a call that failed because the service is in trouble, not because it refused this one request."""
+        """Report a call that failed because of a problem of the service, not because it refused this one request."""
         if self.state == "open":
             return
         self._failures.append(now)
@@ -59,5 +62,5 @@ class Breaker:
             self._until = now + self._cooldown.next_s()
 
     def retry_in_s(self, now: float) -> float:
-        """Return the seconds until `allow` may return True; 0 when a call may be made now."""
+        """Return the seconds until `allow` may return True; 0 if a call may be made now."""
         return 0.0 if self.state == "closed" else max(0.0, self._until - now)

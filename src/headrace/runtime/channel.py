@@ -1,4 +1,4 @@
-"""Bounded queues between tasks. Each says what happens when it is full, and counts the items that it dropped."""
+"""Bounded queues between tasks. Each defines what happens when it is full, and counts the items that it dropped."""
 
 import asyncio
 from collections import deque
@@ -10,20 +10,19 @@ WhenFull: TypeAlias = Literal["block", "drop_oldest", "disconnect"]
 
 
 class ChannelClosed(Exception):  # noqa: N818  (the end of a channel, not an error)
-    """The channel is closed. A receiver gets this error only once the channel is empty too."""
+    """The channel is closed. A receiver gets this error only once the channel is also empty."""
 
 
 class ChannelFull(Exception):  # noqa: N818
-    """A channel with `disconnect` overflowed. It is closed now, and its consumer must be disconnected."""
+    """A channel with `disconnect` overflowed. It is now closed, and its consumer must be disconnected."""
 
 
 class Channel(Generic[T]):
     """A queue of many producers and one consumer on one event loop. Items keep their order.
 
-    `when_full` says what `put` does when `capacity` items wait. `block` waits for space. `drop_oldest` discards the
+    `when_full` decides what `put` does when `capacity` items wait. `block` waits for space. `drop_oldest` discards the
     oldest item and counts it in `dropped`. `disconnect` closes the channel and raises ChannelFull. Blocked producers
     get space in the order in which they asked, so none starves. `put` yields to the event loop only when it waits.
-
     With `weigh`, the waiting items also weigh at most `weight_max` together. A single heavier item is accepted when the
     channel is empty.
     """
@@ -56,10 +55,10 @@ class Channel(Generic[T]):
         return self._closed
 
     async def put(self, item: T) -> None:
-        """Append an item. Waits, drops or raises ChannelFull as the class says.
+        """Append an item. Waits, drops or raises ChannelFull, depending on `when_full`.
 
-        Raises ChannelClosed after `close`, also in a call that waits at that time. A call that is cancelled while it
-        waits does not append the item. If space was made in the same turn of the event loop, the item is appended in
+        Raises ChannelClosed after `close`, even in a call that is waiting at that time. A call that is cancelled while
+        it waits does not append the item. If space was made in the same turn of the event loop, the item is appended in
         spite of the cancellation.
         """
         if self.put_nowait(item):
@@ -75,10 +74,10 @@ class Channel(Generic[T]):
             raise
 
     def put_nowait(self, item: T) -> bool:
-        """Append without waiting. False means that a `block` channel has no space. Raises as `put` does."""
+        """Append without waiting. False means that a `block` channel has no space. Raises the same errors as `put`."""
         if self._closed:
             raise ChannelClosed(self.name)
-        while self._blocked or not self._has_room(item):  # a light item must not overtake a heavy item that waits
+        while self._blocked or not self._has_room(item):  # a light item must not overtake a waiting heavy item
             if self.when_full == "block":
                 return False
             if self.when_full == "disconnect":
@@ -90,7 +89,7 @@ class Channel(Generic[T]):
         return True
 
     async def get_batch(self, limit: int = 1024) -> list[T]:
-        """Return the oldest items, 1 to `limit`, once there is one. Raises ChannelClosed if closed and empty.
+        """Return the oldest items, 1 to `limit`, once there is at least one. Raises ChannelClosed if closed and empty.
 
         A cancelled call loses no item.
         """
@@ -115,7 +114,7 @@ class Channel(Generic[T]):
         self._blocked.clear()
 
     def _admit(self) -> None:
-        """Append items of blocked producers while there is space, so that no later item comes before theirs."""
+        """Append items of blocked producers while there is space, so that no later item precedes theirs."""
         while self._blocked and self._has_room(self._blocked[0][1]):
             room, item = self._blocked.popleft()
             if not room.done():  # done: the producer was cancelled, and its task has not run yet

@@ -8,13 +8,13 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Wall time, monotonic time and sleep. A process has one clock and passes it on; pure packages never import it."""
+    """Wall time, monotonic time and sleep. A process has one clock and passes it on. Pure packages never import it."""
 
     def wall_ns(self) -> int:
         """Return the nanoseconds since the Unix epoch."""
 
     def monotonic(self) -> float:
-        """Return the seconds since an arbitrary start; the value never decreases."""
+        """Return the seconds since an arbitrary start. The value never decreases."""
 
     async def sleep(self, seconds: float) -> None:
         """Return after `seconds` of monotonic time. Zero or less yields to the event loop once."""
@@ -34,7 +34,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock whose time moves only in `advance`; sleepers wake in the order of their deadlines."""
+    """A clock whose time moves only in `advance`. Sleepers wake in the order of their deadlines."""
 
     def __init__(self, wall_ns: int = 1_700_000_000_000_000_000) -> None:
         self._wall_ns = wall_ns
@@ -67,7 +67,10 @@ class ManualClock:
         return len(self._sleepers)
 
     async def advance(self, seconds: float) -> None:
-        """Move time on by `seconds`. Each sleeper wakes at its own deadline, and runs before the next sleeper wakes."""
+        """Move time forward by `seconds`.
+
+        Each sleeper wakes at its own deadline, and runs before the next sleeper wakes.
+        """
         if seconds < 0:
             raise ValueError(f"advance by {seconds} s: time never goes back")
         target = self._monotonic + seconds
@@ -86,6 +89,6 @@ class ManualClock:
 
 
 async def _settle() -> None:
-    """Let ready tasks run until they wait again. Covers chains of up to 16 hand-overs between tasks, and no I/O."""
+    """Let ready tasks run until they wait again. Covers chains of up to 16 hand-overs between tasks, without I/O."""
     for _ in range(16):
         await asyncio.sleep(0)

@@ -9,7 +9,7 @@ from typing import Final
 from headrace.model.errors import TransientError
 
 FREE_MIN: Final = 524_288
-"""Least free space in bytes. With less, the next commit may fail in the middle."""
+"""Minimum free space in bytes. With less, the next commit may fail in the middle."""
 
 
 class Disk:

@@ -1,4 +1,4 @@
-"""Readiness of the parts of a process: each part reports its own state, and `/health/ready` shows all states."""
+"""Readiness of the parts of a process. Each part reports its own state, and `/health/ready` shows all states."""
 
 from typing import Final, NamedTuple
 
@@ -13,7 +13,7 @@ class ComponentHealth(NamedTuple):
 
     If `required`, `ready` decides the HTTP status. `detail` is one line for a person, without secrets. `since_ms` is
     the wall time of the last change of `ready`. `last_error` is the newest `detail` reported while the part was not
-    ready, or None if it always was ready. `last_error_ms` is the wall time at which that detail was first reported.
+    ready, or None if it was always ready. `last_error_ms` is the wall time at which that detail was first reported.
     """
 
     ready: bool
@@ -32,7 +32,7 @@ class Health:
         self._components: dict[str, ComponentHealth] = {}
 
     def report(self, component: str, *, ready: bool, detail: str = "", required: bool = True) -> None:
-        """Set the state of one part in place of its former state. `detail` becomes one redacted line."""
+        """Set the state of one part in place of its previous state. `detail` becomes one redacted line."""
         line = redact(" ".join(detail[: 4 * _DETAIL_LENGTH_MAX].split()))[:_DETAIL_LENGTH_MAX]
         before, now_ms = self._components.get(component), self._clock.wall_ns() // 1_000_000
         since_ms = before.since_ms if before is not None and before.ready == ready else now_ms

@@ -1,4 +1,4 @@
-"""Read from an HTTP status and its `Retry-After` header whether a request may be repeated, and when."""
+"""Derives from an HTTP status and its `Retry-After` header whether a request may be repeated, and when."""
 
 from typing import Final
 
@@ -11,5 +11,8 @@ def is_final(status: int) -> bool:
 
 
 def retry_after_s(asked: str, longest_s: float) -> float | None:
-    """Return the seconds of a `Retry-After` header, at most `longest_s`. None without seconds (dates are not read)."""
+    """Return the seconds of a `Retry-After` header, at most `longest_s`.
+
+    None if it has no seconds (dates are ignored).
+    """
     return min(float(asked), longest_s) if asked.isascii() and asked.isdigit() else None

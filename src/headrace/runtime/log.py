@@ -1,4 +1,4 @@
-"""Structured logs: constant event name plus fields, as JSON for machines or columns for a terminal, without secrets."""
+"""Structured logs without secrets: constant event name plus fields, as JSON for machines or columns for a terminal."""
 
 import logging
 import sys
@@ -20,12 +20,12 @@ _processors: list[Any] = []
 
 
 def configure(level: LogLevel = "info", fmt: LogFormat = "console") -> None:
-    """Set up logging to stderr for the process. A later call changes all existing loggers too.
+    """Set up logging to stderr for the process. A later call also changes all existing loggers.
 
-    Warnings of libraries that use the standard `logging` are written in the same form, redacted too.
+    Warnings of libraries that use the standard `logging` are written in the same form, and redacted too.
     """
     set_level(level)
-    # The list is changed in place, as loggers that are already cached refer to this list.
+    # The list is changed in place, because cached loggers refer to this list.
     _processors[:] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -14,9 +14,9 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` serie
 
 
 class Metrics:
-    """Makes metrics named `headrace_<name>`. A second call with the same name returns the same metric.
+    """Creates metrics named `headrace_<name>`. A second call with the same name returns the same metric.
 
-    Labels must come from small, known sets (a program's name, a reason); never from a client or the chain.
+    Labels must come from small, known sets (a program's name, a reason), never from a client or the chain.
     """
 
     content_type: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -43,7 +43,7 @@ class Metrics:
     def histogram(
         self, name: str, about: str, labels: tuple[str, ...] = (), buckets: tuple[float, ...] = LATENCY_BUCKETS_S
     ) -> Histogram:
-        """Return a histogram; its name ends with the unit (`…_seconds`)."""
+        """Return a histogram. Its name ends with the unit (`…_seconds`)."""
         return self._known(Histogram, name, labels) or self._keep(
             name, labels, Histogram(f"headrace_{name}", about, labels, registry=self.registry, buckets=buckets)
         )
@@ -53,7 +53,7 @@ class Metrics:
         return generate_latest(self.registry)
 
     def _known(self, kind: type[M], name: str, labels: tuple[str, ...]) -> M | None:
-        """Return the metric of this name. Raises ValueError if the name belongs to another kind or has other labels."""
+        """Return the metric of this name. Raises ValueError if the metric is of another kind or has other labels."""
         if name not in self._made:
             return None
         made_labels, made = self._made[name]

@@ -13,15 +13,15 @@ from headrace.runtime.health import Health
 
 PERIOD_S: Final = 2.0
 PATIENCE_S: Final = 3.0
-"""Longest wait for the answer of a check in seconds. A part that has not answered by then is not ready."""
+"""Maximum seconds to wait for the answer of a check. A part that has not answered by then is not ready."""
 
 _log = structlog.get_logger("health")
 
 
 class Check(Protocol):
-    """Check of a part. Returns if the part works; raises HeadraceError with the reason if it does not.
+    """Check of a part. Returns if the part works; otherwise raises HeadraceError with the reason.
 
-    `thorough` is set while the part is not ready: the check must then prove that the part works again.
+    `thorough` is set while the part is not ready. The check must then prove that the part works again.
     """
 
     def __call__(self, *, thorough: bool) -> Awaitable[object]: ...
@@ -48,7 +48,7 @@ class Probes:
         self._health.report(part, ready=False, detail="not asked yet", required=required)
 
     def trouble(self, part: str) -> Callable[[HeadraceError], None]:
-        """Return a function that receives the errors that the part meets between two checks."""
+        """Return a function to be called with the errors that the part meets between two checks."""
         return partial(self._failed, part)
 
     @property

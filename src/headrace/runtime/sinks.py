@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class Sinks(Generic[T]):
-    """Functions to call with news. They must not raise; if one does, the other functions are called all the same."""
+    """Functions to call with news. They must not raise. If one raises all the same, the other functions are called."""
 
     def __init__(self) -> None:
         self._sinks: tuple[Callable[[Sequence[T]], None], ...] = ()

@@ -14,7 +14,7 @@ from headrace.runtime.clock import Clock
 Work = Callable[[], Coroutine[Any, Any, object]]
 
 STEADY_S: Final = 1.0
-"""Seconds that a restarted task must run before it counts as recovered."""
+"""Seconds that a restarted task must run before it is treated as recovered."""
 
 _NOT_WORTH_RETRYING: Final = (ConfigError, FencedError, InvariantError)
 
@@ -27,7 +27,7 @@ class Supervisor:
     Each task has one of three policies on failure:
 
     - none given: the failure ends the group. The siblings (and the body of the `async with`) are cancelled, and the
-      first failure is raised as it is. Further failures during the end are logged.
+      first failure is raised unchanged. Further failures while the group ends are logged.
     - `restart`: the failure is logged, and the work begins again after the backoff's next delay (or the error's
       `retry_after_s`, if longer), any number of times. ConfigError, FencedError and InvariantError are not restarted:
       they end the group.
@@ -104,7 +104,7 @@ class Supervisor:
         }
 
     def cancel(self) -> None:
-        """Cancel every task. The `async with` ends once its body has ended too."""
+        """Cancel every task. The `async with` ends once its body has also ended."""
         for task in self._tasks:
             task.cancel()
 
@@ -138,7 +138,7 @@ class Supervisor:
 
 
 async def _run_apart(label: str, work: Work, on_failure: Callable[[], object]) -> object:
-    """Run the work once. Log its failure, and a failure of `on_failure`; raise neither."""
+    """Run the work once. Log its failure, and a failure of `on_failure`. Raise neither."""
     try:
         return await work()
     except Exception as error:  # noqa: BLE001
@@ -169,7 +169,7 @@ def _log_restart(label: str, error: Exception, delay_s: float) -> None:
 
 
 def _log_failure(label: str, error: Exception, **more: float) -> None:
-    """Log a TransientError in one line, and any other error, which is a defect, with its traceback."""
+    """Log a TransientError in one line. Log any other error, which is a defect, with its traceback."""
     if isinstance(error, TransientError):
         _log.warning("task_failed", task=label, error=str(error), **more)
     else:

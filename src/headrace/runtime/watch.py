@@ -17,9 +17,9 @@ _GONE: Final = (0, 0, 0)
 async def watch(paths: Sequence[Path], clock: Clock, *, every_s: float = 1.0) -> AsyncGenerator[frozenset[str], None]:
     """Yield the names of files that changed, appeared or vanished, and "SIGHUP" if the signal arrived.
 
-    Every `every_s` seconds a thread reads modification time, size and inode. A file counts as changed once it has
-    stayed the same for one more look, so that no half-written file is read. Must run in the main thread. Iterate under
-    `contextlib.aclosing`, which restores the former signal handler.
+    Every `every_s` seconds a thread reads modification time, size and inode. A changed file is reported only once it is
+    the same in two successive checks, so that no half-written file is read. Must run in the main thread. Iterate under
+    `contextlib.aclosing`, which restores the previous signal handler.
     """
     with _hang_ups() as hang_ups:  # before anything else: SIGHUP without a handler ends the process
         known = before = await asyncio.to_thread(_marks, paths)
@@ -50,7 +50,7 @@ def _mark(path: Path) -> tuple[int, int, int]:
 
 @contextmanager
 def _hang_ups() -> Iterator[list[int]]:
-    """Yield a list that grows by one item with each SIGHUP. Restore the former handler at the end."""
+    """Yield a list that grows by one item with each SIGHUP. Restore the previous handler at the end."""
     received: list[int] = []
     if not hasattr(signal, "SIGHUP"):  # Windows
         yield received

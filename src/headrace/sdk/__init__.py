@@ -1,7 +1,8 @@
-"""The client for Python programs: follows topics of a Headrace server without loss, and places each order once."""
+"""The client for Python programs. It follows topics of a Headrace server without loss, and places each order once."""
 
 from headrace.model.events import Position
 from headrace.sdk.client import Client
+from headrace.sdk.past import Past
 from headrace.sdk.subscription import Subscription
 from headrace.sdk.values import (
     Chain,
@@ -31,6 +32,7 @@ __all__ = [
     "OrderAnswer",
     "OrderRefused",
     "Page",
+    "Past",
     "Position",
     "Promote",
     "Refused",

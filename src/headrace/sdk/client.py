@@ -1,4 +1,4 @@
-"""The client of a Headrace server: one connection, opened again after a loss, for all subscriptions and commands."""
+"""The client of a Headrace server: one connection for all subscriptions and commands, opened again after a loss."""
 
 import asyncio
 import ssl
@@ -40,8 +40,9 @@ from headrace.sdk.subscription import Subscription
 from headrace.sdk.values import Event, Head, OrderAnswer, Page, Refused
 
 PATIENCE_S: Final = 2.0
-"""Longest time in seconds that one full subscription stops the connection; then only it falls behind. Well below
-`pong_s`.
+"""Maximum seconds that a full subscription stops the connection. After that, only the subscription falls behind.
+
+Well below `pong_s`.
 """
 
 Token: TypeAlias = str | Callable[[], Awaitable[str]]
@@ -52,18 +53,19 @@ class Client:
     """One connection to a Headrace server. Use as `async with Client(url, token=…) as client`.
 
     The client connects in the background. After every loss that is not final it reconnects with jittered delays, and
-    continues each topic where it was. `on_connect` is called each time the server has welcomed a connection. Each loss,
-    and each failed attempt, is reported to `on_loss` as (reason, seconds until the next attempt). A final refusal (a
+    continues each topic where it was. `on_connect` is called each time the server has welcomed a connection. `on_loss`
+    is called after each loss and each failed attempt, with (reason, seconds until the next attempt). A final refusal (a
     bad token, an unknown path, a denied topic) is raised as Refused by every method that waits.
 
-    `token` is a JSON Web Token, or a function that returns a new one. The function is called before each connection,
-    and when the server warns that the old token expires. If it raises OSError, the client treats that as a lost
-    network; any other error ends the client. `credential` says where the token is sent: as a subprotocol of the
-    handshake, or in the first frame. `queue` is the most values of a subscription that wait for its reader. `tls` holds
-    the certificates to trust at a wss:// URL; the default are the certificates of this machine, or of the file that the
-    environment variable `SSL_CERT_FILE` names.
+    - `token`: a JSON Web Token, or a function that returns a new one. The function is called before each connection,
+      and when the server warns that the old token expires. If it raises OSError, the client treats that as a lost
+      network; any other error ends the client.
+    - `credential`: whether the token is sent as a subprotocol of the handshake, or in the first frame.
+    - `queue`: the maximum number of values of a subscription that wait for its reader.
+    - `tls`: the certificates to trust at a wss:// URL. The default is this machine's certificates, or those in the file
+      that the environment variable `SSL_CERT_FILE` names.
 
-    Raises ConfigError for a `url` that is no WebSocket URL.
+    Raises ConfigError if `url` is not a WebSocket URL.
     """
 
     def __init__(
@@ -131,13 +133,12 @@ class Client:
         conflate: dict[str, Any] | None = None,
         on_slow: Literal["disconnect", "conflate", "drop_oldest"] | None = None,
     ) -> Subscription:
-        """Follow `topic`: iterate over the subscription.
+        """Follow `topic`. Iterate over the returned subscription to read its values.
 
-        `recover` is a stored `Subscription.position` to continue from.
-
-        The other parameters are the protocol's. Messages to a user are on `user:<id>`, which accepts no parameters.
-        Follow that topic first, as messages that arrived earlier on this connection do not come again. Raises
-        ValueError if this client already follows the topic.
+        `recover` is a stored `Subscription.position` to continue from. The other parameters are the protocol's.
+        Messages to a user are on `user:<id>`, which accepts no parameters. Follow that topic first, because messages
+        that arrived earlier on this connection do not come again. Raises ValueError if this client already follows the
+        topic.
         """
         feed = Feed(Wanted(topic, filter, snapshot, conflate, on_slow), self._queue, recover)
         if self._session.failure:
@@ -151,10 +152,10 @@ class Client:
     async def history(
         self, topic: str, *, since: Position | None = None, limit: int = 100, reverse: bool = False
     ) -> Page:
-        """Return a page of the topic's log, after `since` (None: from the oldest kept) or, with `reverse`, before it.
+        """Return a page of the topic's log after `since` (None: from the oldest kept) or, with `reverse`, before it.
 
         With `reverse` the newest message comes first. Waits for a connection as long as needed. Raises Refused, with
-        code 112 for a position that is gone.
+        code 112 if the position is gone.
         """
         call = await self._answer(history_call(topic, since, limit, reverse=reverse))
         if call.page is None:
@@ -165,10 +166,11 @@ class Client:
         """Place an order. When this returns, the server has stored the order, and will execute it at most once.
 
         `order` has the fields of `POST /api/orders/execute`, such as `{"tokenIn": "SOL", "tokenOut": "USDC",
-        "uiAmount": "1.5"}`; amounts are text. The request is repeated under one idempotency key over as many
-        connections as necessary. To repeat an order after a timeout or in another process, pass your own `key` and keep
-        it: the server then returns the order that it accepted under this key. Raises OrderRefused, whose `fate` says
-        what became of the order.
+        "uiAmount": "1.5"}`; amounts are text. The request is repeated with the same idempotency key on as many
+        connections as necessary.
+        To repeat an order after a timeout or in another process, pass your own `key` and keep it. The server then
+        returns the order that it accepted under this key. Raises OrderRefused, whose `fate` says what became of the
+        order.
         """
         key = str(uuid.uuid4()) if key is None else key
         return await self._order(order_call("execute", dict(order), key))
@@ -176,22 +178,22 @@ class Client:
     async def order(self, order_id: str) -> OrderAnswer:
         """Return the current state of an order.
 
-        Raises OrderRefused, with `reason` "unknown_order" if this user has none by that id.
+        Raises OrderRefused with `reason` "unknown_order" if this user has no order with that id.
         """
         return await self._order(order_call("get", {"orderId": order_id}))
 
     async def cancel(self, order_id: str) -> OrderAnswer:
         """Cancel an order. While its transaction may still land, the cancel is only requested (`requested` is set).
 
-        Raises OrderRefused, with `reason` "order_over" if the order has ended.
+        Raises OrderRefused with `reason` "order_over" if the order has ended.
         """
         return await self._order(order_call("cancel", {"orderId": order_id}))
 
     async def watch(self, order_id: str) -> AsyncIterator[dict[str, Any]]:
-        """Yield the order each time it has changed, until it has ended; never an older state after a newer one.
+        """Yield the order each time it has changed, until it has ended. Never yields an older state after a newer one.
 
-        Changes in quick succession may come as one; the order's log has each of them. Raises as `order` does, and
-        ValueError if this client already follows the order.
+        Changes in quick succession may be combined; the order's log has each of them. Raises the same errors as
+        `order`, and ValueError if this client already follows the order.
         """
         subscription = self.subscribe(f"order:{order_id}")
         try:
@@ -271,7 +273,7 @@ class Client:
     async def _converse(self, socket: ClientConnection) -> Exception:
         """Receive and send until the connection ends. Return the error that ended it.
 
-        The error is not raised through the task group, which would lose a cancellation at the same moment.
+        The error is returned, not raised through the task group, which would lose a cancellation at the same moment.
         """
         self._heard_s = self._clock.monotonic()
         async with Supervisor(self._clock) as tasks:
@@ -333,7 +335,7 @@ class Client:
                     self._talk.start("sdk", "token", self._refresh)
 
     async def _room(self, subscription: Subscription) -> None:
-        """Stop reading the socket until the subscription's reader has taken a value, for PATIENCE_S at most."""
+        """Stop reading the socket until the subscription's reader has taken a value, but for at most PATIENCE_S."""
         self._blocked = True
         try:
             async with asyncio.timeout(PATIENCE_S):

@@ -1,4 +1,4 @@
-"""The WebSocket handshake: sends the JSON Web Token, checks the server's certificate, and reads a refusal."""
+"""The WebSocket handshake: sends the JSON Web Token, checks the server's certificate, and parses a refusal."""
 
 import ssl
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ DETAIL_LENGTH_MAX: Final = 200
 
 
 class _Straight(connect):
-    """A connection to the given server only.
+    """A connection only to the given server.
 
-    A redirect is a refusal, so token and topics are sent to no other server.
+    A redirect is treated as a refusal, so token and topics are sent to no other server.
     """
 
     def process_redirect(self, exc: Exception) -> Exception | str:
@@ -43,9 +43,9 @@ _problem: Final = msgspec.json.Decoder(_Problem)
 
 
 def dial(url: str, token: str | None, *, compression: bool, tls: ssl.SSLContext | None) -> connect:
-    """Return a connection to use in `async with`; a `token` is sent as a subprotocol. Redirects are refused.
+    """Return a connection to use in `async with`. A `token` is sent as a subprotocol. Redirects are refused.
 
-    Raises Refused for text that can't be a JSON Web Token, as the library's own error would contain the text.
+    Raises Refused for text that can't be a JSON Web Token, because the library's own error would contain the text.
     """
     shown: Sequence[Subprotocol] | None = None
     if token is not None:
@@ -81,7 +81,7 @@ def refusal(error: InvalidStatus) -> Refused | None:
 def checked(url: str, tls: ssl.SSLContext | None) -> str:
     """Return the URL with the query that lets the server put several objects in one frame.
 
-    Raises ConfigError for a URL that is no WebSocket URL, or has no TLS although `tls` is given.
+    Raises ConfigError if the URL is not a WebSocket URL, or has no TLS although `tls` is given.
     """
     try:
         secure = parse_uri(url).secure

@@ -1,4 +1,4 @@
-"""One topic as its reader sees it: the position, the values that wait, and whether any are missing. Pure."""
+"""One topic as its reader sees it: the position, the waiting values, and whether any are missing. Pure."""
 
 from collections import deque
 from enum import Enum, auto
@@ -15,7 +15,7 @@ USER_TOPICS: Final = "user:"
 
 
 class Wanted(NamedTuple):
-    """The options of a subscription, under the protocol's names; None: not given."""
+    """The options of a subscription, under the protocol's names. None: not given."""
 
     topic: str
     filter: dict[str, Any] | None = None
@@ -40,7 +40,7 @@ class Standing(Enum):
     AWAY = auto()
     """The topic is not subscribed, or there is no connection."""
     ASKED = auto()
-    """`subscribe` was sent. Messages before the answer are ignored: `recover` brings them again."""
+    """`subscribe` was sent. Messages before the answer are ignored, because `recover` brings them again."""
     LIVE = auto()
 
 
@@ -52,8 +52,9 @@ class Item(NamedTuple):
 
 
 class Feed:
-    """Values of one topic, in order, none twice. At most `capacity` values wait; with more, the feed is `behind`.
+    """Values of one topic, in order, none twice. At most `capacity` values wait.
 
+    If there are more, the feed is `behind`.
     A feed that is behind accepts no more values and unsubscribes. Once the reader has read all values, the topic is
     subscribed again with `recover`, which brings the missed values, or NotRecovered.
     """
@@ -63,20 +64,20 @@ class Feed:
         self.standing = Standing.AWAY
         self.items: deque[Item] = deque()
         self.failure: Refused | None = None
-        """Reason of the end of values after `items`."""
+        """Why no values follow after `items`; None while more may follow."""
         self.began = False
         """Whether the server has ever accepted the subscription."""
         self.behind = False
         self.overflows = False
         """True while the feed is full of a user's messages and drops new ones.
 
-        The connection then need not wait for the reader.
+        In that case, the connection need not wait for the reader.
         """
         self.closed = False
         self.last = recover
         """The position up to which all values are in `items` or were read. None: not known yet."""
         self.missed_to: Position | None = None
-        """The newest position at the last recovery: messages up to it were missed while they happened."""
+        """The newest position at the last recovery. Messages up to it had been missed when they were published."""
         self._jumped_from: Position | None = None
         self._paging = False
 
@@ -101,7 +102,7 @@ class Feed:
         return data
 
     def subscribed(self, data: SubscribedData) -> None:
-        """Process a `subscribed`."""
+        """Handle a `subscribed` frame."""
         self.standing, self.began, self._paging = Standing.LIVE, True, False
         self.missed_to = data.position if data.was_recovering and data.recovered else None
         if self.missed_to:
@@ -114,9 +115,9 @@ class Feed:
         self.last = now
 
     def record(self, frame: Frame, text: str) -> bool:
-        """Process an event, promote, retract or gap.
+        """Handle an `event`, `promote`, `retract` or `gap` frame.
 
-        Return False if earlier messages are missing, so a new `subscribe` is due.
+        Returns False if earlier messages are missing, so that a new `subscribe` is needed.
         """
         here, last = frame.position, self.last
         if last and here.epoch == last.epoch:
@@ -144,7 +145,7 @@ class Feed:
         return True
 
     def lag(self, frame: Frame, text: str) -> None:
-        """Process a `lag`: the server dropped messages, and the next message follows the dropped ones."""
+        """Handle a `lag` frame: the server dropped messages, and the next message follows the dropped ones."""
         data = incoming.lag_data.decode(frame.data)
         epoch = data.epoch or (self.last.epoch if self.last else "")
         if self.last and epoch == self.last.epoch and data.to_offset <= self.last.offset:
@@ -167,7 +168,7 @@ class Feed:
         self.last = position
 
     def snapshot(self, frame: Frame, text: str) -> None:
-        """Process a page of the state. After the last page, the topic continues from the snapshot's position."""
+        """Handle a page of the state. After the last page, the topic continues from the snapshot's position."""
         data = incoming.snapshot_data.decode(frame.data)
         position, last = frame.position, data.next is None
         value = Snapshot(
@@ -186,14 +187,14 @@ class Feed:
             self.last = position
 
     def reached(self, top: int) -> None:
-        """Process a heartbeat: the server has sent every message up to `top` that passes the filter."""
+        """Handle a heartbeat: the server has sent every message up to `top` that passes the filter."""
         if self.wanted.whole or not self.last or self.full or top <= self.last.offset:
             return
         self.last = Position(self.last.epoch, top)
         self._put(None, self.last)
 
     def fail(self, failure: Refused) -> None:
-        """End the feed: no more values come."""
+        """End the feed: no more values follow."""
         self.standing = Standing.AWAY
         self.failure = self.failure or failure
 
@@ -202,7 +203,7 @@ class Feed:
         self._drop(last.offset + 1, Position(last.epoch, to_offset))
 
     def _overflow(self, here: Position) -> None:
-        """Report a user's message as dropped: the client can't request it again on this connection."""
+        """Report a user's message as dropped, because the client can't request it again on this connection."""
         first = here.offset
         if self.items and isinstance(lag := self.items[-1].value, Lag):
             self.items.pop()
@@ -210,7 +211,7 @@ class Feed:
         self._drop(first, here)
 
     def _drop(self, first: int, to: Position) -> None:
-        """Report a loss that only the client noticed, by a `lag` as the server would send it."""
+        """Report a loss that only the client noticed, with a `lag` as the server would send it."""
         topic, dropped = self.wanted.topic, to.offset - first + 1
         frame = frames.lag(topic, to.epoch, first, to.offset, dropped).decode()
         lag = Lag(topic=topic, position=to, from_offset=first, to_offset=to.offset, dropped=dropped, frame=frame)

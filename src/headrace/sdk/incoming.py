@@ -14,11 +14,11 @@ Offset = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Unreadable(Exception):  # noqa: N818  (the server's fault)
-    """A frame does not follow the protocol, so messages may be missing on this connection."""
+    """The frame does not follow the protocol, so messages may be missing on this connection."""
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """Any frame; `data` is decoded once its type is known."""
+    """Any frame. `data` is decoded once the type is known."""
 
     type: str
     id: int | str | None = None
@@ -32,7 +32,7 @@ class Frame(msgspec.Struct, frozen=True):
 
     @property
     def position(self) -> Position:
-        """The frame's position. Raises Unreadable for a frame without a position."""
+        """The frame's position. Raises Unreadable if the frame has no position."""
         if not self.epoch or self.offset is None or not self.topic:
             raise Unreadable(f"{self.type} without a position")
         return Position(self.epoch, self.offset)
@@ -77,9 +77,9 @@ class FieldError(msgspec.Struct, frozen=True):
 
 
 class ErrorData(msgspec.Struct, frozen=True):
-    """Data of an `error`.
+    """Data of an `error` frame.
 
-    The fields from `reason` on belong to a refused order command. Without `fate`, no order was touched.
+    The fields from `reason` on belong to a refused order command. Without `fate`, no order was affected.
     """
 
     code: int
@@ -144,7 +144,7 @@ class _PageData(msgspec.Struct, frozen=True):
     items: tuple[msgspec.Raw, ...]
 
 
-# Not strict: integers come as text, because JavaScript can't represent all of them.
+# Not strict: integers arrive as text, because JavaScript can't represent all of them.
 _frame = msgspec.json.Decoder(Frame, strict=False)
 _any = msgspec.json.Decoder()
 welcome_data = msgspec.json.Decoder(WelcomeData, strict=False)
@@ -161,7 +161,7 @@ _page_data = msgspec.json.Decoder(_PageData, strict=False)
 
 
 def read_frame(text: str) -> Frame:
-    """Return one JSON object as a frame. Raises msgspec.DecodeError or RecursionError, as the decoders of `data` do."""
+    """Return one JSON object as a frame. Raises msgspec.DecodeError or RecursionError, like the decoders of `data`."""
     return _frame.decode(text)
 
 

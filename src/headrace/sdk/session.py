@@ -1,4 +1,4 @@
-"""The client's side of the protocol as a state machine: frames go in, and frames to send wait in an outbox. Pure.
+"""The client's side of the protocol as a state machine. Frames go in, and frames to send wait in an outbox. Pure.
 
 Received values go into the feeds.
 """
@@ -18,10 +18,10 @@ from headrace.sdk.incoming import Frame, Unreadable
 from headrace.sdk.values import Head, OrderAnswer, OrderRefused, Page, Refused
 
 ASKED_AT_ONCE: Final = 8
-"""Maximum number of commands that may wait for their answers; well below the rate that servers allow."""
+"""Maximum number of commands that may wait for their answers, well below the rate that servers allow."""
 
 SILENCE_S: Final = 33.0
-"""Longest silence in seconds before the welcome arrives; the welcome says how often heartbeats come."""
+"""Maximum silence in seconds before the welcome arrives. The welcome says how often heartbeats follow."""
 
 ASK_AGAIN_S: Final = 1.0
 """Default delay in seconds before a command is sent again, if the server names none."""
@@ -30,7 +30,7 @@ _ACKED_MAX: Final = 4096
 
 
 class Call:
-    """One command that waits for its answer: a `page` for `history`, an `order` for an order command, or a `failure`.
+    """One command, and its answer: a `page` for `history`, an `order` for an order command, or a `failure`.
 
     `key` is the idempotency key of an order. It stays the same when the command is repeated on further connections.
     """
@@ -63,7 +63,7 @@ class Auth(NamedTuple):
 
 
 Ask: TypeAlias = Feed | Call | Leave | Auth
-"""A command that waits for its answer, or the feed that it subscribes."""
+"""A command that waits for its answer, or the feed for which it subscribes."""
 
 
 class Given(NamedTuple):
@@ -79,14 +79,17 @@ class Answered(NamedTuple):
 
 
 class Again(NamedTuple):
-    """Call `again(ask)` in `delay_s` seconds; for an Auth call `authenticate` with a new token, on this connection."""
+    """Call `again(ask)` in `delay_s` seconds. For an Auth, call `authenticate` with a new token, on this connection."""
 
     ask: Ask
     delay_s: float
 
 
 class Refresh(NamedTuple):
-    """The token expires: call `authenticate` with a new token, on this connection. Given once until the answer."""
+    """The token expires: call `authenticate` with a new token, on this connection.
+
+    Returned only once until the answer.
+    """
 
 
 class Welcomed(NamedTuple):
@@ -100,8 +103,8 @@ class Session:
     """State of one client over all its connections.
 
     The caller sends the frames of `outbox`, and passes on each received frame and the end of each connection. After
-    `closed`, all topics and unanswered commands are requested again when the next connection is welcomed. Everything
-    else that the caller must do is returned by `receive` as notices.
+    `closed`, all topics and unanswered commands are requested again when the next connection is welcomed. `receive`
+    returns everything else that the caller must do, as notices.
     """
 
     def __init__(self) -> None:
@@ -109,7 +112,7 @@ class Session:
         self.outbox: deque[str] = deque()
         self.head: Head | None = None
         self.silence_s = SILENCE_S
-        """Seconds without a frame after which a connection counts as dead."""
+        """Seconds without a frame after which a connection is treated as dead."""
         self.live = False
         """Whether the server has sent `welcome` on this connection."""
         self.failure: Refused | None = None
@@ -124,13 +127,13 @@ class Session:
         self._acked: dict[tuple[str, int], None] = {}
 
     def opened(self, token: str | None) -> None:
-        """Begin a connection. Pass `token` if the first frame must carry it."""
+        """Begin a connection. Pass `token` if the first frame must contain it."""
         self.silence_s, self.progress = SILENCE_S, False
         if token is not None:
             self.authenticate(token)
 
     def closed(self) -> None:
-        """End the connection. All topics and unanswered commands are requested again on the next."""
+        """End the connection. All topics and unanswered commands are requested again on the next connection."""
         self.live = self._renewing = False
         self.outbox.clear()
         calls = [ask for ask in (*self._asked.values(), *self._waiting) if isinstance(ask, Call)]
@@ -144,7 +147,7 @@ class Session:
         self._command("auth", Auth(), {"token": token})
 
     def subscribe(self, feed: Feed) -> None:
-        """Follow a topic. Raises ValueError for a topic that is already followed."""
+        """Follow a topic. Raises ValueError if the topic is already followed."""
         topic = feed.wanted.topic
         if topic in self.feeds:
             raise ValueError(f"{topic}: already subscribed; one client follows a topic once")
@@ -158,7 +161,7 @@ class Session:
             self._suspend(feed)
 
     def emptied(self, feed: Feed) -> None:
-        """Subscribe a feed again that was behind and whose reader has read all its values."""
+        """Resubscribe to a feed that had fallen behind, now that its reader has consumed all its values."""
         if feed.behind and self.feeds.get(feed.wanted.topic) is feed:
             feed.behind = False
             self._enter(feed)
@@ -197,7 +200,7 @@ class Session:
         self._pump()
 
     def fail(self, failure: Refused) -> list[Notice]:
-        """Process a final refusal: every feed and every call fails with it."""
+        """Handle a final refusal: every feed and every call fails with it."""
         self.closed()
         self.failure = failure
         notices: list[Notice] = []
@@ -213,7 +216,7 @@ class Session:
         return notices
 
     def receive(self, text: str) -> list[Notice]:
-        """Process one JSON object.
+        """Handle one JSON object.
 
         Raises Unreadable (end this connection and reconnect) or Refused (end the client).
         """
@@ -241,7 +244,7 @@ class Session:
         return [Given(feed)]
 
     def _live(self, frame: Frame) -> Feed | None:
-        """Return the feed that accepts frames of this topic now."""
+        """Return the feed that accepts frames of this topic now; None if there is none."""
         feed = self.feeds.get(frame.topic)
         return feed if feed and feed.standing is Standing.LIVE and not feed.behind else None
 
@@ -310,7 +313,7 @@ class Session:
         return self._renew()
 
     def _on_done(self, frame: Frame, text: str) -> list[Notice]:
-        """Process the answer to `unsubscribe` or `auth`."""
+        """Handle the answer to `unsubscribe` or `auth`."""
         if isinstance(self._answered(frame), Auth):
             self._renewing = False
         self._pump()
@@ -336,7 +339,7 @@ class Session:
         return self._refused(ask, Refused(data.code, data.message), without_id=frame.id is None)
 
     def _order_refused(self, call: Call, data: incoming.ErrorData, again: list[Notice]) -> list[Notice]:
-        """Repeat the command under the same key while the order's fate is unknown; otherwise return the refusal."""
+        """Repeat the command with the same key while the order's fate is unknown; otherwise return the refusal."""
         if data.temporary and data.fate == "unknown":
             return again
         call.failure = OrderRefused(
@@ -352,7 +355,7 @@ class Session:
         return [Answered(call)]
 
     def _renew(self) -> list[Notice]:
-        """Request a new token, unless that was done already: a server that is checking one token refuses the next."""
+        """Request a new token, unless one was already requested. A server refuses a token while it checks another."""
         if self._renewing:
             return []
         self._renewing = True

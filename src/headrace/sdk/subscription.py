@@ -11,12 +11,11 @@ from headrace.sdk.values import Value
 
 
 class Subscription:
-    """`async for value in subscription` gives every value of the topic, in order, none twice, to one reader.
+    """`async for value in subscription` yields every value of the topic, in order, none twice, to one reader.
 
-    At most `Client(queue=…)` values wait for the reader. With more, the connection is not read for at most two seconds.
-    Then the subscription leaves its topic, and recovers once the reader has read all its values. A stuck reader
-    therefore does not delay other readers, and still gets every value, or NotRecovered.
-
+    At most `Client(queue=…)` values wait for the reader. If there are more, the connection is not read for at most two
+    seconds. After that, the subscription leaves its topic, and recovers once the reader has read all its values. A
+    stuck reader therefore does not delay other readers, and still gets every value, or NotRecovered.
     End a subscription with `close()`, or use it as a context manager. A subscription without a reader leaves its topic
     once it is full.
     """
@@ -56,7 +55,7 @@ class Subscription:
         return self
 
     def close(self) -> None:
-        """Stop following the topic; iteration ends."""
+        """Stop following the topic. The iteration ends."""
         self._feed.closed = True
         self._feed.items.clear()
         self._leave(self._feed)
@@ -91,7 +90,7 @@ class Subscription:
                 await self._wait()
 
     def wake(self) -> None:
-        """Let the reader look again, as the feed has changed."""
+        """Make the reader check again, because the feed has changed."""
         self._changed.set()
 
     async def room(self) -> None:

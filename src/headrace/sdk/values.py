@@ -1,4 +1,4 @@
-"""The values of a subscription: everything that happened on a topic, and reports of what is missing."""
+"""The values of a subscription: everything that happened on a topic, and reports of missing messages."""
 
 from typing import Any, Literal, TypeAlias
 
@@ -21,9 +21,9 @@ class Chain(msgspec.Struct, frozen=True, gc=False):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """An event. An event that comes again under the same `event_id` replaces the first.
+    """An event. An event that comes again with the same `event_id` replaces the first.
 
-    `data` is described in docs/reference/topics.md; integers above 32 bits are text. `ack`: the server keeps the
+    `data` is described in docs/reference/topics.md; integers above 32 bits are text. If `ack`, the server keeps the
     message until `Client.ack`. `frame` is the received JSON text, in all these classes.
     """
 
@@ -47,7 +47,7 @@ class Promote(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retract(msgspec.Struct, frozen=True, kw_only=True):
-    """Retraction of events that did not happen after all: undo their effects."""
+    """Retraction of events that did not happen after all. Undo their effects."""
 
     topic: str
     position: Position
@@ -59,7 +59,7 @@ class Retract(msgspec.Struct, frozen=True, kw_only=True):
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
     """Slots (both ends included) in which the server may have missed updates.
 
-    A later Gap with the same `gap_id` ends it.
+    A later Gap with the same `gap_id` reports its end.
     """
 
     topic: str
@@ -86,7 +86,7 @@ class Lag(msgspec.Struct, frozen=True, kw_only=True):
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A page of the topic's state, as events.
 
-    The `first` page replaces the state that you have. After the `last` page, live messages follow. Without `complete`,
+    The `first` page replaces the state that you have. After the `last` page, live messages follow. If not `complete`,
     the server has not seen the beginning, and the state may have more items.
     """
 
@@ -118,7 +118,7 @@ Value: TypeAlias = Event | Promote | Retract | Gap | Lag | Snapshot | NotRecover
 class Page(msgspec.Struct, frozen=True, kw_only=True):
     """A page of a topic's log.
 
-    `top` is the log's newest position; there are more pages until an item has this position.
+    `top` is the log's newest position. There are more pages until an item has this position.
     """
 
     topic: str
@@ -129,8 +129,8 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 class OrderAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to an order command. `order` has the fields of `GET /api/orders/{id}`, with amounts as text.
 
-    `replayed`: an earlier request with this key placed the order. `requested`: the cancel is only requested, as the
-    order's transaction may still land.
+    `replayed`: an earlier request with this key placed the order. `requested`: the cancel is only requested, because
+    the order's transaction may still land.
     """
 
     order: dict[str, Any]
@@ -139,7 +139,7 @@ class OrderAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """The newest slots that the server knows, as of a heartbeat; None: unknown.
+    """The newest slots that the server knows, as of a heartbeat. None: unknown.
 
     In a quiet market `processed` keeps growing. With a dead feed `processed` stops, or `upstream_lag_ms` grows.
     """
@@ -151,7 +151,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refused(Exception):  # noqa: N818  (the server's answer)
-    """A final refusal by the server; `code` is its error code, close code or HTTP status. A retry would not help."""
+    """A final refusal by the server. `code` is its error code, close code or HTTP status. A retry would not help."""
 
     def __init__(self, code: int, message: str) -> None:
         self.code, self.message = code, message
@@ -159,10 +159,10 @@ class Refused(Exception):  # noqa: N818  (the server's answer)
 
 
 class OrderRefused(Refused):
-    """The server refused an order command. `reason` is the constant for programs; `errors` names the wrong fields.
+    """The server refused an order command. `reason` is a constant for programs; `errors` names the wrong fields.
 
     `fate` says what became of the order: `not_executed`, `executed` or `unknown`. After `unknown`, repeat the command
-    with the same `key`. `retryable`: the same command may work later, after `retry_after_ms` if that is set.
+    with the same `key`. If `retryable`, the same command may succeed later, after `retry_after_ms` if that is set.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""Compose the service from all packages, with adapters chosen by its settings, and end it in order."""
+"""Composes the service from all packages, with adapters chosen by its settings, and ends it in order."""

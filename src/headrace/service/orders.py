@@ -1,4 +1,4 @@
-"""Compose the parts that have a database: orders (store, chain, venues, engine, worker, intake), and inboxes."""
+"""Composes the parts that have a database: orders (store, chain, venues, engine, worker, intake), and inboxes."""
 
 import asyncio
 import contextlib
@@ -44,9 +44,9 @@ _log = structlog.get_logger("assembly")
 
 @dataclass
 class OrderHalf:
-    """Parts that take and execute orders.
+    """Parts that accept and execute orders.
 
-    `worker` is None if other processes execute; `kept` describes what is used.
+    `worker` is None if other processes execute orders. `kept` describes the adapters that are used.
     """
 
     store: Store
@@ -60,7 +60,7 @@ class OrderHalf:
     venues: Sequence[Venue] = ()
 
     def watch(self, probes: Probes, tasks: Supervisor) -> None:
-        """Put each part that can fail on the health board."""
+        """Add each part that can fail to the health checks."""
         probes.add("order store", self.store.check)
         self.store.on_trouble = probes.trouble("order store")
         probes.add("chain", self.chain.check)
@@ -96,9 +96,9 @@ class OrderHalf:
         writer: Writer | None = None,
         head: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """Start the tasks, and take what other processes commit.
+        """Start the tasks, and deliver what other processes commit.
 
-        With a `writer`, order events are published. With `facts`, waiting orders follow the trades among them; `head`
+        With a `writer`, order events are published. With `facts`, waiting orders follow the trades among them. `head`
         returns the newest slot.
         """
         unreadable = metrics.gauge("orders_unreadable", "Orders that could not be read since the start")
@@ -157,12 +157,12 @@ async def open_orders(
     registers: Registers = REGISTERS,
     engine: type[Engine] = Engine,
 ) -> AsyncIterator[OrderHalf]:
-    """Open what the settings name; at the end, end the leases and close everything.
+    """Open the parts that the settings name. At the end, end the leases and close everything.
 
     Raises ConfigError for settings or files that can't be used, and TransientError for a database that is unavailable.
-    If `context.patience` is given, it gets the TransientError instead, and orders are refused until the database can be
-    used. `engine` is for the chaos test's control, which shows how a faulty engine would behave. Enter this before the
-    Supervisor that runs it, so that it is left after all tasks have ended.
+    If `context.patience` is given, it is called with the TransientError instead, and orders are refused until the
+    database can be used. `engine` is for the chaos test's control, which shows how a faulty engine would behave. Enter
+    this before the Supervisor that runs the parts, so that it is left after all tasks have ended.
     """
     core, settings = config.section(CoreSettings), config.section(ExecutionSettings)
     clock, metrics = context.clock, context.metrics
@@ -173,11 +173,13 @@ async def open_orders(
         stack.push_async_callback(store.close)
         chain = await registers.chains.open(settings.chain, config, context, key="orders.chain")
         stack.push_async_callback(chain.close)
-        venues: list[Venue] = []
-        for name in dict.fromkeys(settings.venues):
-            venue = await registers.venues.open(name, config, context, key="orders.venues")
+        opened: dict[str, Venue] = {}
+        for name in dict.fromkeys((*settings.venues, *settings.quote_venues)):
+            key = "orders.venues" if name in settings.venues else "orders.quote_venues"
+            opened[name] = venue = await registers.venues.open(name, config, context, key=key)
             stack.push_async_callback(venue.close)
-            venues.append(venue)
+        venues = [opened[name] for name in dict.fromkeys(settings.venues)]
+        asked = [opened[name] for name in dict.fromkeys(settings.quote_venues)]
         worker = None
         if work:
             worker = Worker(
@@ -193,7 +195,7 @@ async def open_orders(
         finality = Finality(store, chain, settings, clock) if work else None
         retirement = Retirement(store, settings, clock, metrics) if work and settings.kept_s else None
         kept = {"store": redact(settings.place.where), "chain": settings.chain, "venues": ", ".join(settings.venues)}
-        intake = Intake(store, settings, clock, worker, venues)
+        intake = Intake(store, settings, clock, worker, asked or venues)
         yield OrderHalf(store, chain, intake, worker, finality, retirement, kept, clock, venues)
 
 
@@ -208,13 +210,14 @@ def files(config: Config, registers: Registers, *, orders: bool, inbox: bool) ->
 def _order_files(config: Config, registers: Registers) -> dict[str, str]:
     """Return the files that the orders write, by the names of their settings."""
     settings = config.section(ExecutionSettings)
-    adapters = [registers.chains.adapter(settings.chain), *map(registers.venues.adapter, settings.venues)]
+    chosen = (*settings.venues, *settings.quote_venues)
+    adapters = [registers.chains.adapter(settings.chain), *map(registers.venues.adapter, chosen)]
     found = {name: file for adapter in adapters for name, file in config.files(adapter.Settings).items()}
     return found if settings.place.file is None else {**found, "ORDERS_FILE": settings.place.file}
 
 
 def _check_writable(files: Mapping[str, str]) -> None:
-    """Raise ConfigError for a file that SQLite can't create, or can't write with its log next to it."""
+    """Raise ConfigError for a file that SQLite can't create, or can't write together with its log next to it."""
     for key, file in files.items():
         path = Path(file)
         usable = not path.exists() or (path.is_file() and os.access(path, os.W_OK))
@@ -227,8 +230,8 @@ async def enter_orders(
 ) -> OrderHalf | None:
     """Return the orders, if they are on. If their database or file can't be used now, it is opened later.
 
-    Raises ConfigError for wrong settings. A file that can't be written counts as a wrong setting if `[orders] enabled`
-    was set explicitly; otherwise it may become writable later.
+    Raises ConfigError for wrong settings. A file that can't be written is a wrong setting if `[orders] enabled` was set
+    explicitly; otherwise it may become writable later.
     """
     settings = config.section(ExecutionSettings)
     if not settings.enabled:
@@ -252,7 +255,7 @@ async def enter_inbox(
     *,
     keep: bool,
 ) -> Inbox:
-    """Return the inboxes; in memory unless `keep`. A database that can't be used now is opened later.
+    """Return the inboxes, in memory unless `keep` is set. A database that can't be used now is opened later.
 
     Raises ConfigError for wrong settings, and for a file that was set explicitly and can't be written.
     """

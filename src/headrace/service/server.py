@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from headrace.adapters import Context
-from headrace.bus import Bus, BusSettings, Writer
+from headrace.bus import Bus, Writer
 from headrace.cache import Cache, CacheSettings, Snapshots
 from headrace.cache.feed import CacheFeed
 from headrace.cluster import ClusterSettings
@@ -40,12 +40,13 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.probes import Probes
 from headrace.runtime.supervise import Supervisor
 from headrace.runtime.watch import watch
+from headrace.service.checkpoints import CheckpointKeeper, enter_checkpoints
 from headrace.service.history import END_S, HistoryHalf, enter_history
 from headrace.service.orders import OrderHalf, enter_inbox, enter_orders, files
 from headrace.service.settings import REGISTERS, ProgramSettings, Registers
 from headrace.service.shared import Lanes, events_of_late, new_members, server_id_of
 from headrace.service.shared import watch as watch_members
-from headrace.service.stream import Choice, OpenSource, Stream, chosen
+from headrace.service.stream import Choice, FollowedAccounts, OpenSource, Stream, chosen
 from headrace.service.updates import (
     load_programs,
     new_outlet,
@@ -65,11 +66,11 @@ DRAIN_S: Final = 10.0
 FLOW_S: Final = 3.0
 """Maximum time in seconds, at the end, for publishing what the source has delivered.
 
-It is too short only in a flood.
+It is too short only if very many updates wait.
 """
 
 ASKED_ONLY: Final = "health"
-"""A topic without messages: only whether bus and cache answer matters."""
+"""A topic without messages, for the health check, which only needs to know whether bus and cache answer."""
 
 PARTS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -88,9 +89,10 @@ PARTS: Final[Mapping[str, str]] = MappingProxyType(
         "health": "tasks",
         "history": "history",
         "cluster": "tasks",
+        "checkpoints": "checkpoints",
     }
 )
-"""Owner of tasks → the part on the health board that is not ready if they fail. Every owner must be listed."""
+"""Owner of tasks → the part that is reported as not ready if they fail. Every owner must be listed."""
 
 _log = structlog.get_logger("app")
 
@@ -98,10 +100,11 @@ _log = structlog.get_logger("app")
 class Service:
     """One process. Build it from a Config (which reads files), then `run` it on a loop until `stop` is set.
 
-    `source` opens the source of the pipeline instead of the sources that the settings name. `generation` begins the
-    epochs of all topics. For a live service it is random, so that a client notices a restart; for a replay, which must
-    be the same each time, it is the recording's id. `play` is set for a service that plays a recording. It takes orders
-    only if `orders` is set too, because its prices are from another day.
+    - `source`: opens the source of the pipeline instead of the sources that the settings name.
+    - `generation`: begins the epochs of all topics. For a live service it is random, so that a client notices a
+      restart. For a replay, which must be the same each time, it is the recording's id.
+    - `play`: the service plays a recording. It then accepts orders only if `orders` is set too, because its prices are
+      from another day.
     """
 
     def __init__(
@@ -124,7 +127,7 @@ class Service:
         self.probes = Probes(self.health, self.clock)
         self.programs = load_programs(config)
         self.resolve = new_resolver(config, lambda: self.programs)
-        """Returns a program's id by name; raises KeyError for an unknown name."""
+        """Returns a program's id by name. Raises KeyError for an unknown name."""
         for settings in registers.subscribed(config):
             self._check_subscriptions(settings)
         self.bus: Bus
@@ -134,7 +137,7 @@ class Service:
         self.members: Members
         """Open while the process runs.
 
-        Each lane of the bus has one writer: if another process claims a lane, this process loses it (FencedError), so
+        Each lane of the bus has one writer. If another process claims a lane, this process loses it (FencedError), so
         that nothing is published twice.
         """
         core = open_core(config.section(ProgramSettings).core, self.programs)
@@ -144,6 +147,7 @@ class Service:
             self.clock,
             self.metrics,
             core=core,
+            transfers=config.section(Features).transfers,
             audience=self._audience,
             market=open_market(config, self.metrics),
             ask_pool=None if play or not config.section(PoolSettings).lookup else self._ask_pool,
@@ -152,7 +156,7 @@ class Service:
         self.rpc = open_rpc(config, self.clock, registers)
         self.gateway: Gateway | None = None
         self.started = asyncio.Event()
-        """Set once everything runs and, with the gateway on, its port is open."""
+        """Set once everything runs and, if the gateway is on, its port is open."""
         self._play, self._take_orders = play, orders
         self._registers, self._generation = registers, generation or secrets.token_hex(4)
         self.stream = Stream(config, [Choice(source)] if source is not None else chosen(config, registers))
@@ -162,9 +166,14 @@ class Service:
         self._asked: Mapping[str, Mapping[str, int]] = {}
         self._asked_at = 0
         self._intake: Outlet | None = None
+        self._history: HistoryHalf | None = None
+        self._keeper: CheckpointKeeper | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop`. Then the sources end first, their updates are delivered, and the gateway ends last."""
+        """Serve until `stop` is set.
+
+        Then the sources end first, their updates are delivered, and the gateway ends last.
+        """
         self._say_what_is_missing()
         for settings in self._registers.subscribed(self.config):
             self._warn_of_log_lines(settings)
@@ -179,7 +188,15 @@ class Service:
             history = None
             if self.config.section(Features).history and "ingest" in self.lanes.candidates:
                 parts = (self.config, context, self._registers, self.lanes.writers["ingest"], self._audience)
-                history = await enter_history(stack, *parts, keep=not self._play)
+                history = self._history = await enter_history(stack, *parts, keep=not self._play)
+            if "ingest" in self.lanes.candidates and not self._play and not self.lanes.bus.shared:
+                read = self._read_reached
+                self._keeper = await enter_checkpoints(
+                    stack, config=self.config, context=context, registers=self._registers, probes=self.probes, read=read
+                )
+            if self._keeper is not None and history is not None:
+                self._keeper.follow(history.feed)
+            stack.push_async_callback(self._close_gateway)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
                 facts = self.pipeline.consumers if "ingest" in self.lanes.candidates else None
@@ -209,12 +226,14 @@ class Service:
                 await self.members.leave()
             if end_history is not None:
                 await asyncio.wait([end_history()], timeout=END_S)
+            if self._keeper is not None:
+                await self._keeper.finish()
             if self.gateway is not None:
                 await self.gateway.stop(DRAIN_S)
             tasks.cancel()
 
     def _start_updates(self, tasks: Supervisor, context: Context) -> Callable[[], Awaitable[None]]:
-        """Start the flow of updates, if this process publishes them; return a function that ends the flow in order."""
+        """Start the flow of updates, if this process publishes them. Return a function that ends the flow in order."""
         if "ingest" not in self.lanes.candidates:
             self.health.report("source", ready=True, detail="another process publishes updates", required=False)
             self.config.on_change(Features, _refuse_stream)
@@ -249,18 +268,26 @@ class Service:
         note: bytes,
         ends: list[Callable[[], Awaitable[None]]],
     ) -> None:
-        """Publish updates from now on; after another server, from where that server stopped."""
+        """Publish updates from now on. After another server, continue where that server stopped."""
         if self.lanes.bus.shared:
             self.stream.resume(read_note(note))
             self.pipeline.known = await events_of_late(self.bus, self.clock)
+            if self._history is not None:
+                self._history.feed.resume()
+        elif self._keeper is not None:
+            await self._keeper.restore(self.stream)
         flow = tasks.start("ingest", "pipeline", partial(self.pipeline.run, self._outlet, writer))
         self._intake, recording = self._tap(tasks)
         intake = self._intake
         lookup = self._look_up_pools(tasks, intake)
         switch = tasks.start("source", "switch", partial(self.stream.follow, tasks, context, intake))
+        watching = [switch, *lookup]
+        if self._keeper is not None:
+            keep = partial(self._keeper.run, self.stream, intake)
+            watching.append(tasks.start("checkpoints", "save", keep, restart=Backoff(0.2, 5.0)))
 
         async def end() -> None:
-            for task in (switch, *lookup):
+            for task in watching:
                 task.cancel()
             await self.stream.end()
             intake.close()
@@ -272,19 +299,24 @@ class Service:
 
     def _checkpoint(self) -> bytes:
         """Return how far updates are published, for the server that publishes them after this one."""
-        outlets = {self._outlet, self._outlet if self._intake is None else self._intake}
-        pipeline, waiting = self.pipeline, sum(len(each) for each in outlets)
-        if pipeline.published >= self._asked_at:  # all that the sources had brought by then is published
+        return msgspec.json.encode(self._read_reached())
+
+    def _read_reached(self) -> Mapping[str, Mapping[str, int]]:
+        """Return source → feed → the slot up to which everything is published."""
+        published = self.pipeline.published
+        received = (self._outlet if self._intake is None else self._intake).received
+        if published >= self._asked_at:  # everything that the sources had delivered by then is published
             self._reached = self._asked
-            self._asked, self._asked_at = self._covered(), pipeline.taken + waiting
-        if pipeline.published == pipeline.taken and not waiting:
+            self._asked, self._asked_at = self._covered(), received
+        if published == received:
             self._reached = self._covered()
-        return msgspec.json.encode(self._reached)
+        return self._reached
 
     def _covered(self) -> Mapping[str, Mapping[str, int]]:
         """Return source → feed → the slot up to which everything is delivered or declared, and confirmed.
 
-        What is not confirmed is read again by the next leader, which can't know otherwise whether a fork takes it back.
+        Slots that are not confirmed are read again by the next leader, which can't know otherwise whether a fork
+        retracts them.
         """
         confirmed = self.pipeline.head["confirmed"]
         return {
@@ -293,7 +325,7 @@ class Service:
         }
 
     async def _lend(self, stack: contextlib.AsyncExitStack) -> Context:
-        """Return what adapters may use; tasks that they leave behind are cancelled once all adapters are closed."""
+        """Return the context for adapters. Tasks that they leave behind are cancelled once all adapters are closed."""
         self._lent = tasks = await stack.enter_async_context(Supervisor(self.clock))
         stack.callback(tasks.cancel)
         return Context(
@@ -305,21 +337,24 @@ class Service:
             programs=lambda: self.programs,
             resolve=self.resolve,
             generation=self._generation,
+            accounts=FollowedAccounts(self.stream, self.pipeline.consumers),
         )
 
     async def _open_bus(self, stack: contextlib.AsyncExitStack, context: Context) -> None:
         """Open the bus and the cache that the settings name, and become the writer of this process's lanes.
 
-        The cache holds the state of updates: of those that this process publishes, or that it gets from a shared bus.
+        The cache contains the state of the updates that this process publishes, or that it gets from a shared bus.
         """
         config, registers = self.config, self._registers
-        self.bus = await registers.buses.open(config.section(BusSettings).kind, config, context, key="bus.kind")
+        kind = registers.bus_kind(config)
+        if self._play and kind == "redis":
+            kind = "memory"  # a recording is played for this process alone
+        self.bus = await registers.buses.open(kind, config, context, key="bus.kind")
         stack.push_async_callback(self.bus.close)
         self.cache = await registers.caches.open(config.section(CacheSettings).kind, config, context, key="cache.kind")
         stack.push_async_callback(self.cache.close)
         shared, stream = self.bus.shared, config.section(Features).stream or self._play
-        kind = config.section(BusSettings).kind if shared else "memory"
-        kind = kind if kind in registers.clusters else "memory"
+        kind = kind if shared and kind in registers.clusters else "memory"
         cluster = await registers.clusters.open(kind, config, context, key="bus.kind")
         stack.push_async_callback(cluster.close)
         self.server_id, give_back = await asyncio.to_thread(partial(server_id_of, config, shared=shared))
@@ -335,7 +370,7 @@ class Service:
     def _watch_parts(
         self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox, history: HistoryHalf | None
     ) -> None:
-        """Put all parts on the health board that do not report themselves (sources, gateway, keys and recorder do)."""
+        """Add all parts to the health checks that do not report themselves (sources, gateway, keys and recorder do)."""
         add = self.probes.add
         if orders is not None:
             orders.watch(self.probes, tasks)
@@ -343,23 +378,22 @@ class Service:
             history.watch(self.probes)
         add("inbox", inbox.check)
         inbox.on_trouble = self.probes.trouble("inbox")
-        add("bus", self._check_bus)
+        add("bus", self.bus.check)
         add("cache", self._check_cache)
         add("pipeline", self.pipeline.check)
         if self.bus.shared:
             watch_members(self.members, self.probes)
         add("tasks", partial(_check_tasks, (tasks, self._lent)))
         written = files(self.config, self._registers, orders=orders is not None, inbox=not self._play)
-        add("disk", Disk(written if history is None else [*written, history.file]).check)
-
-    async def _check_bus(self, *, thorough: bool) -> None:
-        await self.bus.top(ASKED_ONLY)
+        if history is not None and history.file is not None:
+            written = [*written, history.file]
+        add("disk", Disk(written).check)
 
     async def _check_cache(self, *, thorough: bool) -> None:
         await self.state.snapshot(ASKED_ONLY)
 
     def head(self) -> Head:
-        """Return how far the chain is known here, for the heartbeats."""
+        """Return the newest slots that this process knows, for the heartbeats."""
         heard_at = self.pipeline.received_at
         lag_ms = None if heard_at is None else max(0, round((self.clock.monotonic() - heard_at) * 1000))
         return Head(**self.pipeline.head, upstream_lag_ms=lag_ms)
@@ -404,6 +438,11 @@ class Service:
         self.config.on_change(GatewaySettings, lambda _, new: apply(new))
         self.config.on_change(AdmissionSettings, lambda _, new: admit(new))
 
+    async def _close_gateway(self) -> None:
+        """Close the gateway if the tasks failed, so that clients go to another server at once."""
+        if self.gateway is not None:
+            await self.gateway.stop(0.0)
+
     def _load(self) -> Mapping[str, object]:
         """Return the counts of this server's clients, for other servers."""
         if self.gateway is None:
@@ -429,7 +468,7 @@ class Service:
             self._pools.ask(pool, program_id)
 
     def _tap(self, tasks: Supervisor) -> tuple[Outlet, list[asyncio.Task[object]]]:
-        """Return where the sources put their updates: the pipeline's outlet, or the recorder before it."""
+        """Return the outlet for the sources' updates: the pipeline's outlet, or that of a recorder in front of it."""
         if self._record is None:
             return self._outlet, []
         intake = new_outlet("recorder")
@@ -466,7 +505,7 @@ class Service:
         parse_all(settings.subscriptions, self.resolve)
 
     def _warn_of_log_lines(self, settings: NodeSourceSettings) -> None:
-        """Log the subscriptions that deliver less than may be expected, and which kind would deliver it."""
+        """Log the subscriptions that deliver less than may be expected, and which kind would deliver the rest."""
         if self._play:
             return
         wanted = parse_all(settings.subscriptions, self.resolve)
@@ -478,11 +517,19 @@ class Service:
             _log.warning("settings_warning", warning=warning)
         for warning in self.programs.warnings:
             _log.warning("idl_warning", warning=warning)
-        core, features = self.config.section(CoreSettings), self.config.section(Features)
+        core = self.config.section(CoreSettings)
         if (auth := self.config.section(AuthSettings)).mode == "off" and (auth.jwt_secret or auth.jwks_url):
             _log.warning("authentication_not_used", meaning="keys for tokens are set, but AUTH_MODE is off")
-        if features.broker or core.redis_url:
-            _log.warning("redis_not_used", meaning="this version has the in-process bus only; one server, no sharing")
+        if self._play:
+            return
+        kind = self._registers.bus_kind(self.config)
+        if kind == "memory" and core.redis_url:
+            _log.warning(
+                "redis_not_used", meaning="REDIS_URL is set, but MESSAGE_BROKER_ENABLED or BUS_KIND says memory"
+            )
+        if kind == "redis" and not core.database_url:
+            meaning = "orders and messages to users are in files of this server alone; DATABASE_URL shares them"
+            _log.warning("database_not_shared", meaning=meaning)
 
 
 def _refuse_stream(_: Features, new: Features) -> None:
@@ -499,7 +546,7 @@ def _refuse_to_stop(_: Features, new: Features) -> None:
 
 
 def read_note(note: bytes) -> Mapping[str, Mapping[str, int]]:
-    """Return what `Service` noted of its progress; nothing if there is no note, or another version wrote it."""
+    """Return the progress that a `Service` recorded in `note`; empty without a note, or if another version wrote it."""
     try:
         return msgspec.json.decode(note, type=dict[str, dict[str, int]])
     except msgspec.DecodeError:
@@ -507,7 +554,7 @@ def read_note(note: bytes) -> Mapping[str, Mapping[str, int]]:
 
 
 async def _end_nothing() -> None:
-    """Do nothing: no updates flow here."""
+    """Do nothing: this process has no flow of updates."""
 
 
 async def _check_tasks(groups: Sequence[Supervisor], *, thorough: bool) -> None:

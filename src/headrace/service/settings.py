@@ -7,11 +7,11 @@ from typing import Annotated, Any, Final, NamedTuple
 import msgspec
 
 from headrace.adapters import Register
-from headrace.bus import BUSES, Bus, BusSettings
+from headrace.bus import BUSES, Bus, BusSettings, bus_kind
 from headrace.cache import CACHES, Cache, CacheSettings
 from headrace.chains import CHAINS, Chain
 from headrace.cluster import CLUSTERS, Cluster, ClusterSettings
-from headrace.config import CORE_SECTIONS, Config, Setting
+from headrace.config import CORE_SECTIONS, Config, CoreSettings, Features, Setting
 from headrace.cores import AUTO
 from headrace.gateway.auth.settings import AuthSettings
 from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
@@ -24,6 +24,7 @@ from headrace.orders.store import STORES, Store
 from headrace.redis import RedisSettings
 from headrace.solana.rpc import RpcSettings
 from headrace.sources import SOURCES, Source, SourceSettings
+from headrace.sources.checkpoints import CHECKPOINTS, Checkpoints, CheckpointSettings
 from headrace.sources.pools import PoolSettings
 from headrace.sources.recording import RecorderSettings
 from headrace.sources.settings import NodeSourceSettings
@@ -45,7 +46,7 @@ class ProgramSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Registers(NamedTuple):
-    """The adapters of each port. A process uses these unless a test gives others."""
+    """The adapters of each port. A process uses these unless a test passes others."""
 
     buses: Register[Bus] = BUSES
     caches: Register[Cache] = CACHES
@@ -56,6 +57,7 @@ class Registers(NamedTuple):
     inboxes: Register[Inbox] = INBOXES
     histories: Register[History] = HISTORIES
     clusters: Register[Cluster] = CLUSTERS
+    checkpoints: Register[Checkpoints] = CHECKPOINTS
 
     def sections(self) -> dict[str, type[msgspec.Struct]]:
         """Return all sections of the settings, those of the adapters last."""
@@ -76,6 +78,7 @@ class Registers(NamedTuple):
             "cache": CacheSettings,
             "inbox": InboxSettings,
             "history": HistorySettings,
+            "checkpoints": CheckpointSettings,
             "market": MarketSettings,
             "recorder": RecorderSettings,
             "orders": ExecutionSettings,
@@ -83,7 +86,7 @@ class Registers(NamedTuple):
         return ports | {name: struct for register in self._all() for name, struct in register.sections().items()}
 
     def kinds(self, config: Config) -> tuple[str, ...]:
-        """Return the chosen sources: those that are named, else those whose endpoints are set, else DEFAULT_SOURCE."""
+        """Return the chosen sources: those that are named, or those whose endpoints are set, or DEFAULT_SOURCE."""
         named = tuple(dict.fromkeys(config.section(SourceSettings).kinds))
         return named or tuple(filter(partial(self._has_endpoints, config), self.sources)) or (DEFAULT_SOURCE,)
 
@@ -98,12 +101,17 @@ class Registers(NamedTuple):
             and bool(getattr(config.section(settings), settings.ENDPOINTS))
         )
 
+    def bus_kind(self, config: Config) -> str:
+        """Return the name of the bus. Raises ConfigError for settings that contradict each other."""
+        broker, redis_url = config.section(Features).broker, config.section(CoreSettings).redis_url
+        return bus_kind(config.section(BusSettings), broker=broker, redis_url=redis_url)
+
     def subscribed(self, config: Config) -> list[NodeSourceSettings]:
         """Return the settings of the chosen sources that have subscriptions."""
         return self._of_nodes(config, self.kinds(config))
 
     def rpc_urls(self, config: Config) -> tuple[str, ...]:
-        """Return the HTTP endpoints that are set, else those of a source's nodes, of a chosen source first.
+        """Return the HTTP endpoints that are set, or those of a source's nodes (chosen sources first).
 
         Raises ConfigError if there are none.
         """
@@ -124,6 +132,16 @@ class Registers(NamedTuple):
                 adapter = register.adapter(name, key=key, origin=str(config.origins[key]))
                 if (check_packages := getattr(adapter, "check_packages", None)) is not None:
                     check_packages()
+        self._check_chain(config)
+
+    def _check_chain(self, config: Config) -> None:
+        """Raise ConfigError if the chain can't execute the swaps of a venue of orders."""
+        orders = config.section(ExecutionSettings)
+        for name in orders.venues:
+            chains = getattr(self.venues.adapter(name), "CHAINS", None)
+            if orders.enabled and chains is not None and orders.chain not in chains:
+                expected = f"{' or '.join(chains)}, for orders on {name}; QUOTE_VENUES is for quotes alone"
+                raise ConfigError("ORDER_CHAIN", orders.chain, expected)
 
     def _all(self) -> Iterator[Register[Any]]:
         yield from (self.buses, self.clusters, self.caches, self.chains, self.venues)
@@ -132,10 +150,11 @@ class Registers(NamedTuple):
     def _chosen(self, config: Config) -> Iterator[tuple[Register[Any], str, tuple[str, ...]]]:
         """Yield each register with the setting that names its adapters, and the names."""
         orders = config.section(ExecutionSettings)
-        yield self.buses, "bus.kind", (config.section(BusSettings).kind,)
+        yield self.buses, "bus.kind", (self.bus_kind(config),)
         yield self.caches, "cache.kind", (config.section(CacheSettings).kind,)
         yield self.chains, "orders.chain", (orders.chain,)
         yield self.venues, "orders.venues", orders.venues
+        yield self.venues, "orders.quote_venues", orders.quote_venues
         yield self.sources, "sources.kinds", self.kinds(config)
 
 

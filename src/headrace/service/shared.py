@@ -1,5 +1,6 @@
-"""The lanes of a server: all its own on a bus of its own; on a shared bus, those whose leases the server has."""
+"""The lanes of a server: on its own bus all of them, and on a shared bus those whose leases it has."""
 
+import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -26,19 +27,19 @@ from headrace.runtime.probes import Probes
 from headrace.runtime.supervise import Supervisor
 
 KNOWN_S: Final = 60.0
-"""So far back a new leader looks for events that the former one published."""
+"""Seconds of the past in which a new leader looks for events that the previous leader published."""
 
 _log = structlog.get_logger("cluster")
 
 Begin = Callable[[Writer, bytes], None]
-"""Begins the work of a lane: gets the lane's writer, and the note of the last server that had the lane."""
+"""Begins the work of a lane. Gets the lane's writer, and the note of the last server that had the lane."""
 
 
 class Lanes:
-    """The lanes that this server publishes on, and its place among the servers of the deployment.
+    """The lanes on which this server publishes, and its membership in the deployment's cluster.
 
-    `writers` publish on every lane, from the start on a bus of its own, else by whoever has the lane. `candidates` are
-    the lanes that this server may have.
+    `writers` publish on every lane: directly on the server's own bus, otherwise through the server that has the lane.
+    `candidates` are the lanes that this server may have.
     """
 
     def __init__(
@@ -50,10 +51,11 @@ class Lanes:
         self._settings, self._clock = settings, clock
         self._shared: Mapping[Lane, LaneWriter] = {}
         self._leases: list[Candidate] = []
+        self._tasks: list[asyncio.Task[object]] = []
 
     @classmethod
     async def open(cls, bus: Bus, cluster: Cluster, config: Config, clock: Clock, *, stream: bool) -> "Lanes":
-        """Return the lanes; on a bus of this process, all are claimed."""
+        """Return the lanes. On a bus of this process, all are claimed."""
         candidates = lanes_of(bus, config.section(BusSettings).lanes, stream=stream)
         lanes = cls(bus, cluster, candidates, config.section(ClusterSettings), clock)
         if bus.shared:
@@ -70,7 +72,7 @@ class Lanes:
         return tuple(lane for lane, writer in self._shared.items() if writer.own is not None)
 
     def start(self, tasks: Supervisor, begin: Mapping[Lane, Begin], note: Callable[[], bytes]) -> None:
-        """Begin the work of each lane as soon as this server has it; `note` is left for the next leader of `ingest`."""
+        """Begin the work of each lane as soon as this server has it. `note` is kept for the next leader of `ingest`."""
         if not self.bus.shared:
             for lane in self.candidates:
                 if lane in begin:
@@ -83,13 +85,21 @@ class Lanes:
             writer, started = self._shared[lane], begin.get(lane, _begin_nothing)
 
             def begun(own: Writer, note: bytes, writer: LaneWriter = writer, started: Begin = started) -> None:
-                tasks.start("cluster", f"serve {writer.lane}", writer.serve, restart=Backoff(0.1, 2.0))
+                serving = tasks.start("cluster", f"serve {writer.lane}", writer.serve, restart=Backoff(0.1, 2.0))
+                self._tasks.append(serving)
                 started(own, note)
 
-            tasks.start("cluster", f"lead {lane}", partial(lead, lease, writer, self.bus, self._clock, begun))
+            work = partial(lead, lease, writer, self.bus, self._clock, begun)
+            self._tasks.append(tasks.start("cluster", f"lead {lane}", work))
 
     async def release(self) -> None:
-        """Hand on all lanes at once."""
+        """Release all lanes at once, so that other servers can take them."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for writer in self._shared.values():
+            writer.own = None
         for lease in self._leases:
             await lease.release()
 
@@ -97,7 +107,7 @@ class Lanes:
 def new_members(
     lanes: Lanes, context: Context, settings: ClusterSettings, server_id: str, load: Callable[[], Mapping[str, object]]
 ) -> Members:
-    """Return the directory of servers as this one sees it; `load` returns the counts of this server's clients."""
+    """Return this server's directory of all servers. `load` returns the counts of this server's clients."""
     started_ms = context.clock.wall_ns() // 1_000_000
 
     def describe() -> Server:
@@ -116,9 +126,10 @@ def new_members(
 
 
 def server_id_of(config: Config, *, shared: bool) -> tuple[str, Callable[[], None]]:
-    """Return the server's name, and a function that lets others have a name that was made.
+    """Return the server's name, and a function that releases a generated name for other servers.
 
-    On a shared bus a server without SERVER_ID makes one, as two servers of one machine would have the machine's name.
+    On a shared bus, a server without SERVER_ID generates a name, because two servers on one machine would both have the
+    machine's name.
     """
     given = config.section(CoreSettings).server_id
     if not shared or config.origins["core.server_id"].kind != "default":
@@ -126,8 +137,8 @@ def server_id_of(config: Config, *, shared: bool) -> tuple[str, Callable[[], Non
     return made_server_id(given, Path(config.section(ClusterSettings).id_file))
 
 
-async def events_of_late(bus: Bus, clock: Clock) -> frozenset[str]:
-    """Return the ids of the events that other servers published lately on topics that are not of applications."""
+async def events_of_late(bus: Bus, clock: Clock) -> set[str]:
+    """Return the ids of the events that other servers recently published, except on topics of applications."""
     since_s, found = clock.monotonic() - KNOWN_S, set[str]()
     for topic in bus.topics():
         page = await bus.history(topic, None, 1_000_000)
@@ -137,13 +148,13 @@ async def events_of_late(bus: Bus, clock: Clock) -> frozenset[str]:
             if message.kind == "event" and (event_id := event_id_of(message.body)):
                 found.add(event_id)
         await clock.sleep(0)
-    return frozenset(found)
+    return found
 
 
 def watch(members: Members, probes: Probes) -> None:
-    """Put the directory on the health board; a server goes on without the others."""
+    """Add the directory to the health checks. A server continues without the other servers."""
     probes.add("cluster", members.check, required=False)
 
 
 def _begin_nothing(_: Writer, _note: bytes) -> None:
-    """Do nothing: the lane has no work but to publish what is asked."""
+    """Do nothing: the lane has no work except to publish on request."""

@@ -1,4 +1,4 @@
-"""Parts before and beside the pipeline: the layouts for decoding, the node's RPC, the recorder, the market."""
+"""Parts before and next to the pipeline: the layouts for decoding, the node's RPC, the recorder, the market."""
 
 import secrets
 from collections.abc import Callable
@@ -27,8 +27,7 @@ from headrace.sources.recording_file import RecordingHeader
 
 COMMCOIN: Final = "commcoin"
 OUTLET_CAPACITY: Final = 16_384
-"""Maximum number of updates in the queue: as many as the pipeline takes in two seconds, so that a stop waits no
-longer."""
+"""Maximum number of updates in the queue: as many as the pipeline takes in two seconds. A stop waits no longer."""
 OUTLET_BYTES: Final = 32 * 1024 * 1024
 
 
@@ -45,7 +44,7 @@ def load_programs(config: Config) -> Programs:
 
 
 def new_resolver(config: Config, programs: Callable[[], Programs]) -> Callable[[str], str]:
-    """Return the function that returns a program's id by name, and raises KeyError for an unknown name."""
+    """Return a function that returns a program's id by name, and raises KeyError for an unknown name."""
 
     def resolve(name: str) -> str:
         known = programs().by_name
@@ -57,13 +56,13 @@ def new_resolver(config: Config, programs: Callable[[], Programs]) -> Callable[[
 
 
 def open_rpc(config: Config, clock: Clock, registers: Registers = REGISTERS) -> Rpc:
-    """Return the HTTP client for the configured nodes; the caller closes the client."""
+    """Return the HTTP client for the configured nodes. The caller closes it."""
     urls = registers.rpc_urls(config)
     return Rpc(urls, clock=clock, settings=config.section(RpcSettings), breakers=[Breaker() for _ in urls])
 
 
 def open_market(config: Config, metrics: Metrics) -> Stats | None:
-    """Return the market statistics, None if they are switched off."""
+    """Return the market statistics; None if they are switched off."""
     settings = config.section(MarketSettings)
     if not settings.enabled:
         return None
@@ -96,7 +95,7 @@ def new_recorder(
     append: bool = False,
     registers: Registers = REGISTERS,
 ) -> Recorder:
-    """Return a recorder for `path`, with a new id; with `append` an existing file continues with its own id."""
+    """Return a recorder for `path`, with a new id. With `append`, an existing file continues with its own id."""
     feeds = tuple(text for settings in registers.subscribed(config) for text in settings.subscriptions)
     header = RecordingHeader(id=secrets.token_hex(8), started_ns=clock.wall_ns(), sources=feeds)
     interval_s = config.section(RecorderSettings).flush_interval_s

@@ -22,7 +22,10 @@ from headrace.service.updates import load_programs, new_resolver, open_rpc
 async def lend(
     config: Config, clock: Clock, metrics: Metrics, registers: Registers = REGISTERS
 ) -> AsyncIterator[Context]:
-    """Yield what a process without a stream lends to its adapters, which must be closed at the end."""
+    """Yield the context that a process without a stream gives to its adapters.
+
+    They must be closed before the block ends.
+    """
     async with AsyncExitStack() as stack:
         rpc = open_rpc(config, clock, registers)
         stack.push_async_callback(rpc.aclose)

@@ -1,1 +1,1 @@
-"""Solana nodes: the JSON-RPC client, and readers that turn the nodes' JSON into updates."""
+"""Solana nodes: the JSON-RPC client, and parsers that turn the nodes' JSON into updates."""

@@ -41,9 +41,8 @@ class Held(NamedTuple):
 class Executed(NamedTuple):
     """Outcome of a transaction.
 
-    `err` None: the transaction succeeded; otherwise nothing changed, except that its fee was paid.
-
-    `code` is the program's own error number, and `program` the program that failed with it.
+    If `err` is None, the transaction succeeded. Otherwise it changed nothing, except that its fee was paid. `code` is
+    the program's own error number, and `program` the program that failed with it.
     """
 
     err: str | None
@@ -60,7 +59,10 @@ class _Captured(msgspec.Struct, frozen=True):
 
 
 class _Program(msgspec.Struct, frozen=True):
-    """Program: its bytes in `data`, or in a `file` beside the bank's (plain or `.xz`), padded with zeros to `size`."""
+    """Program.
+
+    Its bytes are in `data`, or in a `file` next to the bank's (plain or `.xz`), padded with zeros to `size`.
+    """
 
     pubkey: str
     data: Any = None
@@ -80,7 +82,7 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 class BankFile(msgspec.Struct, frozen=True):
-    """A bank as a file: programs, and accounts in the form of `headrace quote`."""
+    """A bank as a file: programs, and accounts in the form that `headrace quote` reads."""
 
     accounts: list[_Entry]
     programs: list[_Program] = []
@@ -91,7 +93,7 @@ class Bank:
     """Accounts and programs at one moment of the chain. Each execution changes them."""
 
     def __init__(self, *, slot: int = 1, unix_timestamp: int = 0, epoch: int = 0) -> None:
-        # Blockhashes are checked by the chain adapter on this bank, as the runtime knows only one at a time.
+        # The chain adapter on this bank checks blockhashes, because the runtime knows only one at a time.
         self._svm = LiteSVM().with_sigverify(True).with_blockhash_check(False)
         self._keys: set[str] = set()
         self._lock = Lock()
@@ -100,7 +102,7 @@ class Bank:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Return the bank in a file. Raises BadInputError, which says what is expected."""
+        """Return the bank in a file. Raises BadInputError naming what is expected."""
         if path.stat().st_size > FILE_MAX:
             raise BadInputError("not a bank", f"{path} is longer than {FILE_MAX} bytes")
         try:
@@ -131,7 +133,7 @@ class Bank:
         return clock.slot, clock.unix_timestamp, clock.epoch
 
     def add_program(self, key: str, elf: bytes) -> None:
-        """Load a program. Raises BadInputError for bytes that are no ELF file."""
+        """Load a program. Raises BadInputError if the bytes are not an ELF file."""
         if not elf.startswith(b"\x7fELF"):
             raise BadInputError("not a program", f"{key}: {len(elf)} bytes, expected an ELF file")
         self._svm.add_program(Pubkey.from_string(key), elf)
@@ -155,7 +157,7 @@ class Bank:
         return {key: held for key, held in found.items() if held is not None}
 
     def airdrop(self, key: str, lamports: int) -> None:
-        """Add lamports to an account. A new account belongs to the system program."""
+        """Add lamports to an account. A new account is owned by the system program."""
         held = self.account(key) or Held(SYSTEM_PROGRAM, b"", 0)
         self.put(key, held._replace(lamports=held.lamports + lamports))
 
@@ -164,11 +166,11 @@ class Bank:
         return str(self._svm.latest_blockhash())
 
     def next_block(self) -> None:
-        """Begin a block with a new blockhash. Transactions with the former blockhash no longer land."""
+        """Begin a block with a new blockhash. Transactions with the previous blockhash can no longer land."""
         self._svm.expire_blockhash()
 
     def execute(self, raw: bytes) -> Executed:
-        """Execute a signed transaction. Raises BadInputError for bytes that are no transaction."""
+        """Execute a signed transaction. Raises BadInputError if the bytes are not a transaction."""
         try:
             transaction = VersionedTransaction.from_bytes(raw)
         except ValueError as error:
@@ -187,7 +189,7 @@ class Bank:
 
 
 def _elf(program: _Program, folder: Path) -> bytes:
-    """Return the bytes of a program. Raises BadInputError if there are none, or more than an account holds."""
+    """Return the bytes of a program. Raises BadInputError if there are none, or more than an account can have."""
     if program.file is not None:
         raw = (folder / program.file).read_bytes()
         if program.file.endswith(".xz"):
@@ -208,8 +210,8 @@ _OPENING: Final = Lock()
 def shared_bank(path: Path) -> Bank:
     """Return the bank in a file, the same for all callers in this process. The first call takes a second or more.
 
-    Executions change only memory: each process begins with the bank as it is in the file.
-    Raises ConfigError for a missing file and BadInputError for a file that is no bank.
+    Executions change only memory: each process begins with the bank as it is in the file. Raises ConfigError for a
+    missing file, and BadInputError if the file is not a bank.
     """
     if not path.is_file():
         raise ConfigError("BANK_FILE", str(path), "a file that exists")

@@ -9,7 +9,10 @@ from headrace.model.errors import BadInputError
 from headrace.model.keys import b58decode, b58encode
 
 BASE58_BYTES_MAX: Final = 10_240
-"""Maximum number of bytes in base58: an instruction's data. For accounts, nodes refuse base58 above 128 bytes."""
+"""Maximum number of bytes in base58, that of an instruction's data.
+
+For accounts, nodes refuse base58 above 128 bytes.
+"""
 
 _SIGNATURE_SIZE: Final = 64
 _NO_SIGNATURE: Final = "1" * _SIGNATURE_SIZE
@@ -45,7 +48,7 @@ def _pair(written: object) -> tuple[str, str]:
 
 
 def from_base64(text: str, *, size_max: int) -> bytes:
-    """Return the bytes of standard base64, read strictly and with padding.
+    """Return the bytes of standard base64, parsed strictly and with padding.
 
     Raises BadInputError `bad_base64` or `too_large`.
     """
@@ -64,10 +67,9 @@ def from_zstd(packed: bytes, *, size_max: int) -> bytes:
     """Return the content of one complete zstd frame, at most `size_max` bytes.
 
     Raises BadInputError `bad_zstd` or `too_large`.
-
-    A frame may declare any size, so the declared size is checked before memory is allocated. Frames of nodes declare
-    none, as nodes stream them. Such a frame gets a buffer of 16 times its packed length; if that is too small, a buffer
-    of `size_max`. Always using the larger buffer would be six times slower.
+    A frame may declare any size, so the declared size is checked before memory is allocated. Nodes' frames declare no
+    size, because nodes stream them. Such a frame gets a buffer of 16 times its packed length. If that is too small, it
+    gets a buffer of `size_max`. Always using the larger buffer would be six times slower.
     """
     try:
         declared = zstandard.frame_content_size(packed)
@@ -78,7 +80,7 @@ def from_zstd(packed: bytes, *, size_max: int) -> bytes:
             try:
                 return _unpacker.decompress(packed, max_output_size=likely, allow_extra_data=False)
             except zstandard.ZstdError:
-                pass  # longer than expected or malformed: the next line decides
+                pass  # longer than expected, or malformed: the next line decides
         return _unpacker.decompress(packed, max_output_size=size_max, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise BadInputError("bad_zstd", str(error)) from None
@@ -87,7 +89,8 @@ def from_zstd(packed: bytes, *, size_max: int) -> bytes:
 def from_base58(text: str, *, size_max: int) -> bytes:
     """Return the bytes of base58, at most `size_max` and BASE58_BYTES_MAX.
 
-    The limit is low, as the work grows with the square of the length. Raises BadInputError `bad_base58` or `too_large`.
+    The limit is low, because the work grows with the square of the length. Raises BadInputError `bad_base58` or
+    `too_large`.
     """
     size_max = min(size_max, BASE58_BYTES_MAX)
     if len(text) > size_max * 138 // 100 + 1:
@@ -101,7 +104,7 @@ def from_base58(text: str, *, size_max: int) -> bytes:
 def is_signature(text: str) -> bool:
     """Return whether `text`, of the base58 alphabet, can be a signature: 64 bytes, not all of them zero.
 
-    The alphabet is in ASCII order, so length and one comparison decide for nearly every text (0.1 µs). Only the
+    The alphabet is in ASCII order, so the length and one comparison decide for nearly every text (0.1 µs). Only the
     remaining texts are decoded. 64 zero bytes are an unset field.
     """
     size = len(text)

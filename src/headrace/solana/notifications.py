@@ -1,4 +1,4 @@
-"""Reads notifications of PubSub and of transaction streams into updates."""
+"""Parses notifications of PubSub and of transaction streams into updates."""
 
 from typing import Annotated, Any
 
@@ -31,7 +31,7 @@ class _LogsResult(msgspec.Struct):
 
 
 class AccountShape(msgspec.Struct):
-    """An account as written by `getAccountInfo` and in notifications."""
+    """An account as `getAccountInfo` and notifications write it."""
 
     data: list[str] | str
     owner: KeyText
@@ -69,7 +69,7 @@ def update_from_notification(
 
     Accepts `logsNotification`, `programNotification`, `accountNotification` (which does not repeat its `pubkey`) and
     `transactionNotification` (`{"signature", "slot", "transaction": {"transaction", "meta", "version"}}`). Raises
-    BadInputError: `unknown_notification` for another method, otherwise as the readers of the parts do.
+    BadInputError: `unknown_notification` for another method, otherwise the errors of the parts' parsers.
     """
     method = frame.get("method") if isinstance(frame, dict) else None
     params = frame.get("params") if isinstance(frame, dict) else None

@@ -29,12 +29,12 @@ ENVELOPE_BYTES: Final = 65_536
 """Maximum size in bytes of a response apart from its result: the JSON-RPC envelope, or an error with simulation
 logs."""
 SLOT_BYTES: Final = 24
-"""Maximum number of bytes of a slot: digits of a u64, a comma and blanks."""
+"""Maximum number of bytes of a slot in a list: the digits of a u64, a comma and blanks."""
 TRANSACTION_BYTES: Final = 2 * 1024 * 1024
 """Maximum number of bytes of a transaction.
 
 The runtime allows about 1.3 MB: 64 instructions in the trace with 10 KiB of data each, in base58; 256 keys, each with a
-coin balance before and after; 10 kB of logs, of which every byte may be written as `\\u0000`.
+coin balance before and after; and 10 kB of logs, each byte of which may be written as `\\u0000`.
 """
 LISTING_BYTES: Final = 8 * 1024 * 1024
 """Maximum number of bytes of a page of signatures.
@@ -45,7 +45,7 @@ requested again as smaller pages.
 BLOCK_SIGNATURES_MAX: Final = 100_000
 """Maximum number of signatures in a block: its 100 million compute units allow fewer transfers, at 1,470 units each."""
 SIGNATURE_BYTES: Final = 96
-"""Maximum number of bytes of a signature in base58 with quotes, a comma and blanks."""
+"""Maximum number of bytes of a signature in a list: base58 with quotes, a comma and blanks."""
 ACCOUNT_BYTES: Final = 1_024
 """Maximum number of bytes of an account without its data. Base64 makes the data a third longer."""
 
@@ -67,6 +67,13 @@ class AccountInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     lamports: int
     data: bytes
     executable: bool
+
+
+class AccountsAt(NamedTuple):
+    """Accounts in the order in which they were asked for, all as of the end of `slot`."""
+
+    slot: int
+    accounts: list[AccountInfo | None]
 
 
 class _Account(msgspec.Struct):
@@ -134,7 +141,7 @@ class DataSlice(NamedTuple):
 
 
 class Rpc(RpcTransport):
-    """The methods of a node that Headrace uses. Close with `aclose`; errors are those of `RpcTransport`."""
+    """The methods of a node that Headrace uses. Close with `aclose`. Errors are those of `RpcTransport`."""
 
     async def call(self, method: str, params: Sequence[object] = (), *, timeout_s: float | None = None) -> Any:
         """Return the `result` of any method, as plain JSON values."""
@@ -145,7 +152,7 @@ class Rpc(RpcTransport):
         return await self.ask("getSlot", [{"commitment": commitment}], _SLOT, bytes_max=ENVELOPE_BYTES)
 
     async def get_block_height(self, commitment: Commitment = "confirmed") -> int:
-        """Return the number of blocks below the newest block. Lifetimes of blockhashes are counted in blocks."""
+        """Return the number of blocks below the newest block. The lifetime of a blockhash is counted in blocks."""
         return await self.ask("getBlockHeight", [{"commitment": commitment}], _SLOT, bytes_max=ENVELOPE_BYTES)
 
     async def get_first_available_block(self) -> int:
@@ -153,7 +160,7 @@ class Rpc(RpcTransport):
         return await self.ask("getFirstAvailableBlock", [], _SLOT, bytes_max=ENVELOPE_BYTES)
 
     async def get_blocks(self, from_slot: int, to_slot: int, commitment: Commitment = "confirmed") -> list[int]:
-        """Return the slots of a range (both ends included) that have a block, ascending; nodes allow 500,000 slots."""
+        """Return the slots of a range (both ends included) that have a block, ascending. Nodes allow 500,000 slots."""
         return await self.ask(
             "getBlocks",
             [from_slot, to_slot, {"commitment": commitment}],
@@ -183,7 +190,7 @@ class Rpc(RpcTransport):
         """Return the `getTransaction` results of endpoint `number`, requested as one batch.
 
         For each signature the result is JSON values, None if the node does not know the transaction (or left it out),
-        or the node's error. The node may return another transaction: check with `signature_of`.
+        or the node's error. The node may return another transaction, so check with `signature_of`.
         """
         options = _transaction_options(commitment)
         return await self.ask_each(
@@ -199,7 +206,7 @@ class Rpc(RpcTransport):
     ) -> list[SignatureStatuses]:
         """Return the endpoints' answers, in order, up to the first that knows all `signatures` as confirmed.
 
-        At most 256 signatures. Without `history`, nodes search only the last few minutes. Raises BadInputError
+        Accepts at most 256 signatures. Without `history`, nodes search only the last few minutes. Raises BadInputError
         `rpc_wrong_count`.
         """
         answers: list[SignatureStatuses] = []
@@ -276,8 +283,14 @@ class Rpc(RpcTransport):
     ) -> list[AccountInfo | None]:
         """Return at most 100 accounts in the order of `pubkeys`, all as of one slot.
 
-        None for an account that does not exist.
+        An account that does not exist is None.
         """
+        return (await self.read_accounts(pubkeys, commitment, min_context_slot=min_context_slot)).accounts
+
+    async def read_accounts(
+        self, pubkeys: Sequence[str], commitment: Commitment = "confirmed", *, min_context_slot: int | None = None
+    ) -> "AccountsAt":
+        """Return what `get_multiple_accounts` does, with its slot."""
         if len(pubkeys) > ACCOUNTS_PER_CALL_MAX:
             raise ValueError(f"{len(pubkeys)} accounts asked for, expected at most {ACCOUNTS_PER_CALL_MAX}")
         options: dict[str, object] = {"encoding": "base64", "commitment": commitment}
@@ -291,10 +304,11 @@ class Rpc(RpcTransport):
             check=partial(_check_accounts, len(pubkeys), min_context_slot),
         )
         slot = result.context.slot
-        return [
+        found = [
             None if account is None else _account(slot, key, account)
             for key, account in zip(pubkeys, result.value, strict=True)
         ]
+        return AccountsAt(slot, found)
 
     async def get_program_accounts(
         self,
@@ -306,8 +320,8 @@ class Rpc(RpcTransport):
     ) -> list[AccountInfo]:
         """Return all accounts that `program_id` owns and that pass `filters`.
 
-        Many public nodes refuse this expensive method. An answer longer than the setting `response_bytes_max` is
-        refused here.
+        Many public nodes refuse this expensive method. Raises BadInputError for an answer longer than the setting
+        `response_bytes_max`.
         """
         options: dict[str, object] = {"encoding": "base64", "commitment": commitment, "withContext": True}
         if filters:
@@ -408,6 +422,7 @@ def _account(slot: int, pubkey: str, account: _Account) -> AccountInfo:
 
 __all__ = [
     "AccountInfo",
+    "AccountsAt",
     "DataSlice",
     "Rpc",
     "RpcError",

@@ -10,9 +10,9 @@ from headrace.model.errors import BadInputError
 
 ACCEPT_ENCODING: Final = "gzip"
 CONTAINERS_MAX: Final = 65_536
-"""Maximum number of arrays and objects of one answer.
+"""Maximum number of arrays and objects in one answer.
 
-1,000 signatures with their errors have 6,000; a transaction has at most 2,000. Two megabytes can hold 700,000 empty
+1,000 signatures with their errors have 6,000; a transaction has at most 2,000. Two megabytes can contain 700,000 empty
 lists, whose decoding would block the event loop for 400 ms.
 """
 CONTAINERS_EACH: Final = 2_048
@@ -45,7 +45,10 @@ async def read_body(response: httpx.Response, bytes_max: int) -> bytes:
 
 
 def inflate(body: bytes | bytearray, bytes_max: int) -> bytes:
-    """Return the content of one gzip stream; inflates at most `bytes_max` + 1 bytes. Raises as `read_body` does."""
+    """Return the content of one gzip stream. Inflates at most `bytes_max` + 1 bytes.
+
+    Raises the same errors as `read_body`.
+    """
     inflater = zlib.decompressobj(_GZIP)
     try:
         content = inflater.decompress(body, bytes_max + 1)
@@ -61,8 +64,8 @@ def inflate(body: bytes | bytearray, bytes_max: int) -> bytes:
 def check_containers(body: bytes, answers: int = 1) -> None:
     """Raise BadInputError `rpc_too_complex` for too many arrays and objects.
 
-    The limit is CONTAINERS_MAX, and CONTAINERS_EACH more for each of several answers. Brackets within strings count
-    too; logs have few.
+    The limit is CONTAINERS_MAX, or CONTAINERS_EACH for each of the `answers` if that is more. Brackets within strings
+    are counted too; logs have few.
     """
     most = max(CONTAINERS_MAX, CONTAINERS_EACH * answers)
     if body.count(b"[") + body.count(b"{") > most:

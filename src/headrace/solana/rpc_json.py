@@ -23,7 +23,7 @@ _NOT_BASE58: Final = re.compile("[^1-9A-HJ-NP-Za-km-z]")
 class InstructionShape(msgspec.Struct, rename="camel", gc=False):
     """An instruction: compiled (indexes), partly decoded (keys) or parsed by the node.
 
-    Nodes mix the three in one list.
+    Nodes mix the three forms in one list.
     """
 
     program_id_index: Index | None = None
@@ -49,7 +49,7 @@ class KeyShape(msgspec.Struct):
 
 
 class HeaderShape(msgspec.Struct, rename="camel"):
-    """The message header; only this field is needed."""
+    """The message header. Only this field is needed."""
 
     num_required_signatures: Index
 
@@ -72,7 +72,7 @@ class MessageShape(msgspec.Struct, rename="camel"):
 
 
 class SignaturesShape(msgspec.Struct):
-    """Only the signatures of a transaction, in the encodings json and jsonParsed."""
+    """The signatures of a transaction, without its other parts, in the encodings json and jsonParsed."""
 
     signatures: Annotated[list[SignatureText], Meta(min_length=1, max_length=255)]
 
@@ -85,7 +85,7 @@ class TransactionShape(msgspec.Struct):
 
 
 class AmountShape(msgspec.Struct):
-    """An amount of an SPL coin: `amount` is the integer as text. The float beside it is never read."""
+    """An amount of an SPL coin. `amount` is the integer as text. The float in the same object is never read."""
 
     amount: Annotated[str, Meta(max_length=20, pattern=r"^[0-9]+\Z")]
     decimals: Index
@@ -132,7 +132,7 @@ class ResultShape(msgspec.Struct, rename="camel"):
 
 
 def shaped(value: Any, shape: type[Shape], *, strict: bool = True) -> Shape:
-    """Return `value` as `shape`. Raises BadInputError `bad_shape`, which names the missing or mistyped member."""
+    """Return `value` as `shape`. Raises BadInputError `bad_shape` naming the missing or mistyped member."""
     try:
         return msgspec.convert(value, shape, strict=strict)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
@@ -149,14 +149,13 @@ def check_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
 def not_stored(result: Any) -> tuple[str, ...]:
     """Return the names of the parts that a `getTransaction` result (or a block's element) lacks.
 
-    The parts are `meta`, `innerInstructions` and `logMessages`; nothing is returned for a complete result. A value that
-    is not an object lacks `meta`. A node writes null for a part that it did not store, and an empty list for an empty
-    part.
-
+    The parts are `meta`, `innerInstructions` and `logMessages`. The result is empty for a complete transaction. A value
+    that is not an object lacks `meta`. A node writes null for a part that it did not store, and an empty list for an
+    empty part.
     Source: agave `transaction-status-client-types`, `UiTransactionStatusMeta`: both lists are null if the node ran
     without `--enable-extended-tx-metadata-storage` (or an earlier form of the setting) when it processed the block. A
-    transaction that was charged but not executed (`ProgramAccountNotFound`, …) has null for both on every node, as it
-    has nothing to list.
+    transaction that was charged but not executed (`ProgramAccountNotFound`, …) has null for both on every node, because
+    it has nothing to list.
     """
     meta = result.get("meta") if isinstance(result, dict) else None
     if not isinstance(meta, dict):

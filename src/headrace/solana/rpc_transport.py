@@ -88,14 +88,13 @@ class RpcTransport:
 
     A call goes to the first endpoint that is not in a pause and whose breaker is not open. If that endpoint fails, the
     call goes to the next. If no endpoint could answer, the call raises:
-
-    - TransientError for a network error, a time-out, 429, 5xx, or an answer that is no JSON-RPC; RpcNotYetError if a
-      node said that it can't answer yet. A retry may succeed; `retry_after_s` is set if a node named it.
+    - TransientError for a network error, a time-out, 429, 5xx, or an answer that is not JSON-RPC; RpcNotYetError if a
+      node said that it can't answer yet. A retry may succeed. `retry_after_s` is set if a node named it.
     - RpcError if a node refused, with the node's code.
     - BadInputError for a well-formed answer whose result has the wrong type, does not match the request, or is too
       large.
 
-    Messages of errors name endpoints with their secrets hidden.
+    Error messages name endpoints with their secrets hidden.
     """
 
     def __init__(
@@ -121,7 +120,7 @@ class RpcTransport:
                 "content-type": "application/json",
                 "accept-encoding": ACCEPT_ENCODING,
             },
-            follow_redirects=False,  # the endpoint's API key must go to no other server
+            follow_redirects=False,  # the endpoint's API key must not go to another server
             timeout=None,  # noqa: S113  (the whole call has a time-out; a time-out per read never ends a slow stream)
             verify=_tls(),
             limits=httpx.Limits(max_connections=settings.concurrency, keepalive_expiry=30),
@@ -144,9 +143,9 @@ class RpcTransport:
     ) -> T:
         """Return the result of one call, decoded by `decoder`, from an answer of at most `bytes_max` bytes.
 
-        `bytes_max` None: the setting decides. `check` raises BadInputError or TransientError for a result that does not
-        match the request; the next endpoint is then asked, as after any other failure. A result that fails `suffices`
-        is returned only if no endpoint has one that passes.
+        If `bytes_max` is None, the setting decides. `check` raises BadInputError or TransientError for a result that
+        does not match the request. The next endpoint is then asked, as after any other failure. A result that fails
+        `suffices` is returned only if no endpoint has one that passes.
         """
         request_id = next(self._ids)
         request = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
@@ -207,9 +206,9 @@ class RpcTransport:
     ) -> list[T | RpcError | BadInputError | None]:
         """Return the results of several calls of one method, sent to one endpoint as one JSON-RPC batch.
 
-        In place of its result, a refused call has its error, and a call without an answer None. The caller must check
-        that each result matches its request. `bytes_max` is for each answer. Raises TransientError or BadInputError if
-        the endpoint did not answer the batch, and RpcError if it refused the batch as a whole.
+        In place of its result, a refused call has its error, and a call without an answer has None. The caller must
+        check that each result matches its request. `bytes_max` applies to each answer. Raises TransientError or
+        BadInputError if the endpoint did not answer the batch, and RpcError if it refused the batch as a whole.
         """
         endpoint, count = self._endpoints[number], len(params_each)
         ids = [next(self._ids) for _ in params_each]
@@ -240,7 +239,7 @@ class RpcTransport:
         return results
 
     async def _post(self, endpoint: Endpoint, body: bytes, timeout_s: float, bytes_max: int) -> bytes:
-        """Return the body of a 200 answer, or of an error status that carries JSON."""
+        """Return the body of a 200 answer, or of an error status with a JSON body."""
         try:
             async with asyncio.timeout(timeout_s), self._client.stream("POST", endpoint.url, content=body) as response:
                 status = response.status_code
@@ -257,7 +256,7 @@ class RpcTransport:
         return raw
 
     def _sent_away(self, endpoint: Endpoint, response: httpx.Response) -> TransientError:
-        """Return the error for 429 and 5xx, and note the pause that the node asks for."""
+        """Return the error for 429 and 5xx, and record the pause that the node asks for."""
         rest_s = retry_after_s(response.headers.get("retry-after", ""), _REST_S_MAX)
         if rest_s is None and response.status_code == 429:
             rest_s = _REST_AFTER_429_S
@@ -276,15 +275,15 @@ class RpcTransport:
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
-    """Return the TLS context of all clients. It is made once: reading the certificate authorities takes 25 ms."""
+    """Return the TLS context of all clients. It is created once: reading the certificate authorities takes 25 ms."""
     return httpx.create_ssl_context()
 
 
 def _result(raw: bytes, request_id: int, method: str, label: str, decoder: msgspec.json.Decoder[T]) -> T:
     """Return the result from its envelope.
 
-    Raises TransientError for an answer that is no JSON-RPC or belongs to another call, as node or proxy are in trouble.
-    Raises BadInputError for a result of the wrong type, as a retry would get the same.
+    Raises TransientError if the answer is not JSON-RPC or belongs to another call, because node or proxy have a
+    problem. Raises BadInputError for a result of the wrong type, because a retry would get the same.
     """
     try:
         answer = _ANSWER.decode(raw)
@@ -293,14 +292,14 @@ def _result(raw: bytes, request_id: int, method: str, label: str, decoder: msgsp
     ours = answer.id in (request_id, str(request_id))
     if not ours and (
         answer.error is None or answer.id is not None
-    ):  # a node answers without an id if it can't read the request
+    ):  # a node answers without an id if it can't parse the request
         raise TransientError(f"{label}: {method}: answer to another request")
     check_containers(raw)
     return _read_answer(answer, method, label, decoder)
 
 
 def _answers(raw: bytes, method: str, label: str, count: int) -> dict[int | str | None, _Answer]:
-    """Return the answers by id; of two with the same id the first.
+    """Return the answers by id. Of two with the same id, the first is returned.
 
     A single object in answer to a batch is a refusal.
     """

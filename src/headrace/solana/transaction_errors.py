@@ -39,7 +39,7 @@ _OF_AN_ACCOUNT: Final = {"InsufficientFundsForRent", "ProgramExecutionTemporaril
 def transaction_error(raw: bytes) -> TxError:
     """Return the error in the form of `meta.err`, e.g. `{"InstructionError": [2, {"Custom": 6001}]}`.
 
-    An error that this table lacks, or bytes that end too early, become `{"bincode": <hex>}`, so that a failed
+    An error that this module's table lacks, or bytes that end too early, become `{"bincode": <hex>}`, so that a failed
     transaction never looks successful.
     """
     try:

@@ -1,7 +1,7 @@
-"""Reads executed transactions from a node's JSON and resolves every key. Legacy, v0 and v1 share one resolver.
+"""Parses executed transactions from a node's JSON and resolves every key. Legacy, v0 and v1 share one resolver.
 
 Accepts `getTransaction` results and the elements of `getBlock` and `blockSubscribe`, in the encodings json, jsonParsed,
-base58, base64 and base64+zstd; also `simulateTransaction` values together with the simulated transaction.
+base58, base64 and base64+zstd. Also accepts `simulateTransaction` values together with the simulated transaction.
 """
 
 from collections.abc import Iterable, Sequence
@@ -57,7 +57,7 @@ class _SignedShape(msgspec.Struct):
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of a transaction of any form. If the version is too new, only version and signature."""
+    """The parts of a transaction of any form. If the version is too new, only version and signature are set."""
 
     version: TxVersion
     signature: str
@@ -81,9 +81,10 @@ def transaction_from_rpc(
     """Return the update of a `getTransaction` result, or of an element of a block's `transactions` with its `slot`.
 
     A transaction of an unknown version keeps signature, error, logs and version number. With `unexecuted`, `meta` may
-    be null: the update then has only what was signed, and looked-up keys are called `lookup_0`, … Raises BadInputError:
-    `not_found` for null; `bad_shape` for another shape; `bad_index` for an index without a key, or if a successful
-    transaction does not name its looked-up keys; and the reasons of `encodings` and `wire` for malformed bytes.
+    be null. In that case the update has only the signed parts, and looked-up keys are called `lookup_0`, …
+    Raises BadInputError: `not_found` for null; `bad_shape` for another shape; `bad_index` for an index without a key,
+    or if a successful transaction does not name its looked-up keys; and the reasons of `encodings` and `wire` for
+    malformed bytes.
     """
     if result is None:
         raise BadInputError("not_found", "the node does not know this transaction (null)")
@@ -112,7 +113,7 @@ def transaction_from_rpc(
 def signature_of(result: Any) -> str:
     """Return the first signature of a `getTransaction` result, from the transaction itself.
 
-    Empty if the version is too new to be read. Raises BadInputError as `transaction_from_rpc` does.
+    Empty if the version is too new to be parsed. Raises the same BadInputErrors as `transaction_from_rpc`.
     """
     transaction = shaped(result, _SignedShape).transaction
     if isinstance(transaction, SignaturesShape):
@@ -126,8 +127,8 @@ def transaction_from_simulation(
 ) -> TransactionUpdate:
     """Return the update of a `simulateTransaction` value and the transaction's bytes, which the value lacks.
 
-    Without the bytes there are no keys, and top-level instructions have the program UNNAMED. Raises BadInputError as
-    `transaction_from_rpc` does.
+    Without the bytes there are no keys, and top-level instructions have the program UNNAMED. Raises the same
+    BadInputErrors as `transaction_from_rpc`.
     """
     if not isinstance(value, dict):
         raise BadInputError("bad_shape", f"a simulation's value is {type(value).__name__}, expected an object")
@@ -221,7 +222,7 @@ def _unnamed_parts(status: StatusShape) -> Parts:
 
 
 def too_new(version: TxVersion) -> bool:
-    """Return whether this code can't read transactions of this version."""
+    """Return whether this code can't parse transactions of this version."""
     return version != "legacy" and version > NEWEST_VERSION
 
 

@@ -14,7 +14,7 @@ _KEY_HEX_MAX: Final = 64
 
 
 def rpc_form(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `value` (`{"transaction", "meta", …}`) in a node's form; unchanged if it has that form already."""
+    """Return `value` (`{"transaction", "meta", …}`) in a node's form. A value in that form is returned unchanged."""
     transaction, meta = value.get("transaction"), value.get("meta")
     changed = dict(value)
     if isinstance(transaction, dict):
@@ -100,7 +100,7 @@ def _numbers(given: Any) -> Any:
 
 
 def _bytes(given: Any) -> bytes | None:
-    """Return the bytes of a Buffer, a Uint8Array (`{"0": 200, …}`) or an old PublicKey (`{"_bn": hex}`), else None."""
+    """Return the bytes of a Buffer, a Uint8Array (`{"0": 200, …}`) or an old PublicKey (`{"_bn": hex}`), or None."""
     if not isinstance(given, dict):
         return None
     if given.get("type") == "Buffer" and isinstance(given.get("data"), list):

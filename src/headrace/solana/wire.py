@@ -9,14 +9,14 @@ from headrace.model.keys import key_text
 from headrace.model.updates import TxVersion
 
 SIZE_MAX: Final = 4096
-"""Maximum number of bytes of a v1 transaction (SIMD-0385); older versions have at most 1,232."""
+"""Maximum number of bytes of a v1 transaction (SIMD-0385). Older versions have at most 1,232."""
 
 _VERSIONED: Final = 0x80
 _V1_CONFIG_KNOWN: Final = 0b11111
 
 
 class WireInstruction(msgspec.Struct, frozen=True, gc=False):
-    """An instruction before its indexes are resolved; each byte of `accounts` is an index."""
+    """An instruction before its indexes are resolved. Each byte of `accounts` is an index."""
 
     program_index: int
     accounts: bytes
@@ -26,7 +26,7 @@ class WireInstruction(msgspec.Struct, frozen=True, gc=False):
 class WireTransaction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A signed transaction. `looked_up` is the number of keys that lookup tables add to the static `keys` (v0 only).
 
-    A version newer than v1 has only its number, as the layout of its bytes is unknown.
+    A version newer than v1 has only its number, because the layout of its bytes is unknown.
     """
 
     version: TxVersion

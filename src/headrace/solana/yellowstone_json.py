@@ -1,4 +1,4 @@
-"""Reads Yellowstone updates (transactions, accounts) from the JSON that client libraries print.
+"""Parses Yellowstone updates (transactions, accounts) from the JSON that client libraries print.
 
 Byte fields have several forms, and numbers may be text.
 """
@@ -91,8 +91,8 @@ def transaction_from_yellowstone_json(
 ) -> TransactionUpdate:
     """Return the update of a `SubscribeUpdateTransaction`, alone or inside its `SubscribeUpdate`.
 
-    The form is `{"slot", "transaction": {"signature", "transaction", "meta", …}}`. A message with a config is v1;
-    otherwise `versioned` means v0. Raises BadInputError as `transactions.transaction_from_rpc` does.
+    The form is `{"slot", "transaction": {"signature", "transaction", "meta", …}}`. A message with a config is v1.
+    Otherwise `versioned` means v0. Raises the same BadInputErrors as `transactions.transaction_from_rpc`.
     """
     if isinstance(update, dict) and isinstance(update.get("transaction"), dict) and "slot" in update["transaction"]:
         update = update["transaction"]

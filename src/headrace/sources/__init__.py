@@ -1,4 +1,4 @@
-"""Sources bring in chain updates: the port with its contract, and the register."""
+"""Sources deliver updates from the chain: the port with its contract, and the register."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -12,16 +12,19 @@ from headrace.model.updates import AnyUpdate
 from headrace.runtime.channel import Channel
 
 Outlet: TypeAlias = Channel[AnyUpdate]
-"""Queue where a source puts its updates. If it is full, the source waits, so a slow pipeline slows the reading."""
+"""Queue into which a source puts its updates. If it is full, the source waits, so a slow pipeline slows the reading."""
 
 NOTHING_COVERED: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Ending(NamedTuple):
-    """End of a source, as a value and not an exception.
+    """Why a source ended; a value, not an exception.
 
-    `exhausted`: a recording is over. `stopped`: the source was stopped. `failed`: the source can't continue, and
-    `detail` says why. A failure that may pass never ends a source: the source tries again.
+    - `exhausted`: a recording is over.
+    - `stopped`: the source was stopped.
+    - `failed`: the source can't continue. `detail` is the reason.
+
+    A failure that may pass never ends a source: the source tries again.
     """
 
     how: Literal["exhausted", "stopped", "failed"]
@@ -44,7 +47,7 @@ class Source(Protocol):
     def covered(self) -> Mapping[str, int]:
         """Feed → the slot up to which everything was delivered or declared as a gap.
 
-        Up to date once `run` has ended. Empty for a source that does not follow the chain.
+        The value is complete once `run` has ended. It is empty for a source that does not follow the chain.
         """
 
     async def run(self, outlet: Outlet, covered: Mapping[str, int] = NOTHING_COVERED) -> Ending:

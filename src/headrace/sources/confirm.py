@@ -51,7 +51,7 @@ class Confirmations:
     def span(self) -> tuple[int, int] | None:
         """Return the range of slots to ask for, both ends included; None if no slot waits.
 
-        Slots older than SPAN_MAX are given up.
+        Slots more than SPAN_MAX old are given up.
         """
         self._give_up()
         if not self._parents:
@@ -59,7 +59,10 @@ class Confirmations:
         return (max(self._settled + 1, self._oldest) if self._settled else min(self._parents)), self._head
 
     def listed(self, blocks: list[int], span: tuple[int, int]) -> list[SlotOutcome]:
-        """Take the slots of `span` that a node lists as confirmed; return the outcomes that follow, by slot."""
+        """Take the list of confirmed slots in `span` from a node.
+
+        Return the outcomes that follow from it, sorted by slot.
+        """
         chain = {slot for slot in blocks if span[0] <= slot <= span[1]}
         if not chain:
             return []

@@ -1,4 +1,4 @@
-"""The state of a source's connection, the values that a transport hands in, and how a connection ended. Pure."""
+"""The state of a source's connection, the values that a transport passes on, and how a connection ended. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
@@ -12,7 +12,7 @@ DETAIL_MAX: Final = 200
 
 
 class SlotNotice(NamedTuple):
-    """A node began a slot on top of `parent`; `root` is the newest slot that it will never take back (0: unknown)."""
+    """A node began a slot on top of `parent`. `root` is the newest slot that it will never take back (0: unknown)."""
 
     slot: int
     parent: int | None
@@ -43,7 +43,10 @@ class LandedNotice(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """A notification of some `subscriptions` that can't be read. `slot` and `pubkey` are set if they could be read."""
+    """A notification of some `subscriptions` that can't be read.
+
+    Its `slot` and `pubkey` are set if they could be read.
+    """
 
     subscriptions: tuple[ChainSubscription, ...]
     reason: str
@@ -53,7 +56,7 @@ class Unreadable(NamedTuple):
 
 Content: TypeAlias = LogsUpdate | AccountUpdate | TransactionUpdate
 Arrival: TypeAlias = Content | LandedNotice | SlotNotice | StatusNotice | SignatureNotice | Unreadable
-"""A value that a transport makes of a node's message and hands in."""
+"""A value that a transport makes of a node's message, and passes to the merged stream."""
 
 
 class Parting(NamedTuple):
@@ -78,9 +81,10 @@ class Connection:
     """One connection to an endpoint, from its first attempt to its end. Each attempt has a new object.
 
     The transport sets `connected`, `refused` (subscription → reason), `on_wanted` and `on_part`, and calls
-    `watch.message` for each message. The merged stream sets the other attributes. `name` is the `source` of the
-    connection's updates (`rpc-0`). `complete`: the node answered all subscriptions. `whole`: from now on the connection
-    delivers everything for the subscriptions that it acknowledged.
+    `watch.message` for each message. The merged stream sets the other attributes.
+    - `name`: the `source` of the connection's updates (`rpc-0`).
+    - `complete`: the node has answered all subscriptions.
+    - `whole`: from now on the connection delivers everything for the subscriptions that the node accepted.
     """
 
     def __init__(
@@ -111,13 +115,13 @@ class Connection:
         self.held_heads: list[tuple[SlotNotice, int]] = []
         """Heads that nothing confirms yet, with their receive times (ns)."""
         self.unreadable = 0
-        """Notifications that could not be read."""
+        """Number of notifications that could not be read."""
         self.unreadable_at = 0.0
         self.unreadable_last = ""
 
     @property
     def complete(self) -> bool:
-        """Return whether the connection is up and every subscription is answered, at least one of them with consent."""
+        """Return whether the connection is up and every subscription is answered, at least one of them accepted."""
         answered = all(each in self.acknowledged or each in self.refused for each in self.wanted)
         return self.connected and answered and bool(self.acknowledged)
 
@@ -130,7 +134,7 @@ class Connection:
         self.on_wanted()
 
     def part(self, reason: str, detail: str = "", rest_s: float = 0.0) -> None:
-        """End the connection; the first reason counts."""
+        """End the connection. If it is called more than once, the first reason is kept."""
         if self.parting is None:
             self.parting = Parting(reason, detail[:DETAIL_MAX], rest_s)
         self.on_part()
@@ -142,6 +146,9 @@ class Connection:
         self.unreadable_last = f"{lost.subscriptions[0].kind}: {lost.reason}"
 
     def surely(self, reason: str = "") -> dict[str, int]:
-        """Return feed → the slot up to which the connection certainly delivered all; `reason`: how it ended."""
+        """Return feed → the slot up to which the connection certainly delivered everything.
+
+        `reason` is how it ended.
+        """
         trust_head = reason != "feed_stands" and SLOTS not in self.refused
         return self.progress.surely(trust_head=trust_head)

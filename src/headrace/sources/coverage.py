@@ -1,4 +1,4 @@
-"""Find the slots of a feed that connections covered, and the holes: slots without a cover, or with unreadable messages.
+"""Finds the slots of a feed that connections covered, and the holes: slots without cover, or with unreadable messages.
 
 Pure.
 """
@@ -28,9 +28,10 @@ class Coverage:
     A connection's cover begins with the first slot that it certainly delivers completely, and ends with the last. The
     frontier is the slot up to which everything is covered or declared. While one live cover reaches back to the
     frontier, other covers may begin and end without loss. If none does, the slots between the frontier and the next
-    cover are a hole. Slots before the first cover are no loss, with one exception: a connection ended whose
-    subscription was acknowledged but whose cover had not begun. `covered_to` is the frontier of an earlier Coverage
-    that this one continues.
+    cover are a hole.
+    Slots before the first cover are not a loss, with one exception: the node accepted a subscription, but the
+    connection ended before its cover began. `covered_to` is the frontier of an earlier Coverage, which this one
+    continues.
     """
 
     PAST_MAX: Final = 32
@@ -134,6 +135,10 @@ class UnreadableSlots:
         pubkeys = self._pubkeys.setdefault(subscription, {})
         if pubkey is not None and len(pubkeys) < PUBKEYS_MAX:
             pubkeys[pubkey] = None
+
+    def oldest(self, subscription: ChainSubscription) -> int | None:
+        """Return the lowest slot of a feed that `take` would return; None without one."""
+        return min((hole.from_slot for hole in self._noted.get(subscription, ())), default=None)
 
     def take(self) -> list[UnreadableHole]:
         """Return the holes to declare, and forget what was noted."""

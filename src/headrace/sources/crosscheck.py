@@ -17,13 +17,13 @@ from headrace.sources.slots import ChainSlots
 from headrace.sources.subscriptions import LISTED, SLOTS, ChainSubscription, fetched_at
 
 _NEWEST_MARGIN_SLOTS: Final = 4
-"""Slots within which a transaction may still be on its way through the stream."""
+"""Number of slots during which a transaction may still be on its way through the stream."""
 
 _log = structlog.get_logger("source")
 
 
 class CrossCheck:
-    """Comparison of connections with the ledger; call `once` every `check_s`.
+    """Comparison of connections with the ledger. Call `once` every `check_s`.
 
     The answer to `getSlot` is one witness of the chain's head. For a connection whose node has no slot subscription it
     is also the connection's head, passed to `on_slot`. A connection that no longer delivers what the ledger lists is
@@ -43,7 +43,7 @@ class CrossCheck:
         on_slot: Callable[[Connection, int], None],
     ) -> None:
         self.fault = ""
-        """The first failure of the last round, in words that may be shown; empty if all calls were answered."""
+        """The first failure of the last round, in words that may be shown. Empty if all calls were answered."""
         self._witness, self._rpc, self._slots = f"{name}-http", rpc, slots
         self._settings, self._clock, self._metrics = settings, clock, metrics
         self._recent, self._on_slot = recent, on_slot
@@ -52,8 +52,8 @@ class CrossCheck:
         self._landed: dict[tuple[Connection, str], int] = {}
         """Slot of the newest transaction when the ledger was first asked about a quiet feed.
 
-        It counts against the connection once the head has passed it. The head would never pass the newest transaction
-        of a busy program, which is why the first answer is kept.
+        Once the head has passed this slot, the connection should have delivered the transaction. The first answer is
+        kept because the head would never pass the newest transaction of a busy program.
         """
         self._ledger_slot: int | None = None
         """The ledger's slot in this round, read before any feed is compared."""

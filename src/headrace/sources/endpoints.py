@@ -61,9 +61,9 @@ class EndpointSource:
         self._stopping = asyncio.Event()
 
     async def connect(self, connection: Connection, stream: MergedStream, url: str) -> Parting:
-        """Connect to `url`, subscribe, and hand in arrivals until the connection ends; return how it ended.
+        """Connect to `url`, subscribe, and pass on arrivals until the connection ends. Return how it ended.
 
-        Failures of network and node are values, not exceptions.
+        Failures of the network and the node are returned, not raised.
         """
         raise NotImplementedError
 
@@ -73,12 +73,12 @@ class EndpointSource:
 
     @property
     def wanted(self) -> tuple[ChainSubscription, ...]:
-        """The subscriptions of every connection; a `signature:` is among them until it is answered."""
+        """The subscriptions of every connection. A `signature:` subscription is included until it is answered."""
         return self._wanted if self.stream is None else self.stream.wanted
 
     @property
     def covered(self) -> Mapping[str, int]:
-        """Feed → the slot up to which everything was delivered or declared, if the source ended now."""
+        """Feed → the slot up to which everything would be delivered or declared as a gap if the source ended now."""
         return {**self._covered, **self.stream.covered()} if self.stream and not self._ended else self._covered
 
     def update_subscriptions(self, texts: Sequence[str]) -> None:
@@ -96,6 +96,7 @@ class EndpointSource:
 
     async def run(self, outlet: Outlet, covered: Mapping[str, int] = NOTHING_COVERED) -> Ending:
         """Deliver until `stop` or cancellation."""
+        covered = self._of_wanted(covered)
         self._covered, self._ended = covered, False
         async with Supervisor(self._clock) as tasks:
             self.stream = stream = MergedStream(
@@ -121,6 +122,11 @@ class EndpointSource:
                 tasks.cancel()
                 self._health.close()
         return Ending("stopped")
+
+    def _of_wanted(self, covered: Mapping[str, int]) -> Mapping[str, int]:
+        """Return `covered` without the feeds that are no longer wanted."""
+        feeds = {subscription.feed for subscription in self._wanted}
+        return {feed: slot for feed, slot in covered.items() if feed in feeds}
 
     def stop(self) -> None:
         """End `run`. Gaps that are being filled are declared unrecoverable."""

@@ -10,11 +10,11 @@ from headrace.sources.coverage import Hole
 from headrace.sources.subscriptions import ChainSubscription
 
 TRIES_MAX: Final = 6
-"""Maximum number of tries to fetch a transaction; after that the transaction is lost."""
+"""Maximum number of tries to fetch a transaction. After that the transaction is lost."""
 STALE_MAX: Final = 1_024
 """Maximum number of entries of lost transactions that may stay in the queue."""
 DECLARE_S: Final = 5.0
-"""Shortest time in seconds between gaps of one feed for one reason. A gap goes to many topics, so losses share it."""
+"""Minimum time in seconds between gaps of one feed for one reason. A gap goes to many topics, so losses share it."""
 START_PER_S: Final = 10.0
 LEAST_PER_S: Final = 0.5
 
@@ -29,13 +29,14 @@ class WaitingTransaction:
         self.feeds: dict[ChainSubscription, None] = {}
         self.tries = 0
         self.reason = reason
-        """The reason to give if the transaction were lost now."""
+        """The reason to report if the transaction is lost before the next try."""
 
 
 class FetchQueue:
-    """Waiting transactions, oldest first, and the holes that lost ones leave, until the holes are declared.
+    """Waiting transactions, oldest first, and the holes left by lost ones until the holes are declared.
 
-    At most `waiting_max` transactions wait; beyond that the oldest is lost. `on_lost` gets the reason of each loss.
+    At most `waiting_max` transactions wait. If there are more, the oldest is lost. `on_lost` gets the reason of each
+    loss.
     """
 
     def __init__(self, waiting_max: int, on_lost: Callable[[str], None]) -> None:
@@ -56,7 +57,7 @@ class FetchQueue:
         return self._waiting.get(signature)
 
     def add(self, waiting: WaitingTransaction) -> None:
-        """Append a transaction; if there are too many, lose the oldest."""
+        """Append a transaction. If there are too many, lose the oldest."""
         if len(self._waiting) >= self._waiting_max:
             oldest = next(iter(self._waiting.values()))
             self.lose(oldest, waiting.reason)
@@ -73,12 +74,12 @@ class FetchQueue:
         return [each for each in batch if self._waits(each)]
 
     def put_back(self, waiting: WaitingTransaction, reason: str) -> None:
-        """Make a transaction the first to be taken again: the node was asked too fast."""
+        """Make a transaction the first to be taken again, because the node was asked too fast."""
         waiting.reason = reason
         self._ready.appendleft(waiting)
 
     def put_off(self, waiting: WaitingTransaction, reason: str, now: float) -> None:
-        """Let a transaction be taken again after a pause; lose it after TRIES_MAX tries."""
+        """Let a transaction be taken again after a pause. Lose it after TRIES_MAX tries."""
         waiting.tries, waiting.reason = waiting.tries + 1, reason
         if waiting.tries >= TRIES_MAX:
             self.lose(waiting, reason)
@@ -122,7 +123,7 @@ class FetchQueue:
         return min(slots, default=None)
 
     def holes_due(self, now: float) -> list[tuple[ChainSubscription, str, Hole]]:
-        """Return the holes to declare now, with their reasons; call `declared` for each afterwards."""
+        """Return the holes to declare now, with their reasons. Call `declared` for each afterwards."""
         due = [key for key in self._lost if now - self._declared.get(key, -DECLARE_S) >= DECLARE_S]
         self._declared.update(dict.fromkeys(due, now))
         return [(*key, self._lost[key]) for key in due]
@@ -159,12 +160,12 @@ class Pace:
         return taken
 
     def answered(self, calls: int) -> None:
-        """Raise the rate: the node answered this many calls."""
+        """Raise the rate, because the node answered this many calls."""
         step = calls / self.per_s if self._refused else calls
         self.per_s = min(self._most_per_s, self.per_s + step)
 
     def refused(self, now: float) -> None:
-        """Halve the rate. Refusals of calls that were under way together count as one refusal."""
+        """Halve the rate, at most once a second, because calls that were sent before may still be refused."""
         self._refused = True
         self._credit = 0.0
         if now - self._halved_at >= 1.0:

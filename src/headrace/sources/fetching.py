@@ -33,7 +33,7 @@ from headrace.sources.settings import NodeSourceSettings
 from headrace.sources.subscriptions import ChainSubscription, fetched_at
 
 LOOK_S: Final = 0.05
-"""Seconds between batches: transactions that landed meanwhile are requested together."""
+"""Seconds between batches. Transactions that landed in between are requested together."""
 PER_ENDPOINT: Final = 2
 """Maximum number of batches under way at one endpoint."""
 TIDY_S: Final = 0.5
@@ -52,9 +52,9 @@ _log = structlog.get_logger("source")
 
 
 class TransactionFetcher:
-    """Fetches transactions of `transactions:` feeds. Delivery: once for each feed, in no particular order.
+    """Fetches transactions of `transactions:` feeds. Delivers each once for each feed, in no particular order.
 
-    At most `transactions_waiting_max` transactions wait, half a kilobyte each; beyond that the oldest is lost. A
+    At most `transactions_waiting_max` transactions wait, half a kilobyte each. If there are more, the oldest is lost. A
     transaction not fetched within `transactions_wait_s` is lost, too. Losses of a feed within DECLARE_S are declared as
     one gap. The work runs in `tasks`, starting with the first transaction.
     """
@@ -168,7 +168,10 @@ class TransactionFetcher:
                 self.queue.put_off(waiting, NO_ANSWER, now)
 
     async def _deliver(self, waiting: WaitingTransaction, result: Any) -> None:
-        """Deliver the transaction for each feed; request it again if the answer is unreadable or another's."""
+        """Deliver the transaction for each feed.
+
+        Request it again if the answer can't be read or is of another transaction.
+        """
         try:
             update = self._read(waiting.signature, result)
         except BadInputError as error:
@@ -225,7 +228,7 @@ def _has_retry_after(error: Exception) -> bool:
 class SignatureFetcher:
     """Fetches the transactions of `signature:` subscriptions, each once and whole.
 
-    `take` drops a subscription that is answered, and returns whether it was still wanted.
+    `take` drops a subscription that has been answered, and returns whether it was still wanted.
     """
 
     def __init__(
@@ -248,7 +251,7 @@ class SignatureFetcher:
             self._tasks.start(self._name, subscription.feed, partial(self._look, subscription))
 
     def landed(self, subscription: ChainSubscription, slot: int) -> None:
-        """Fetch a transaction that reached the commitment at a node; declare it lost if it isn't found."""
+        """Fetch a transaction that reached the commitment at a node. Declare it lost if it isn't found."""
         if subscription not in self._fetching:
             self._fetching.add(subscription)
             self._tasks.start(self._name, subscription.feed, partial(self._fetch, subscription, slot))

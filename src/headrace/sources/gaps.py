@@ -28,7 +28,7 @@ class DeclaredGap(NamedTuple):
 
 
 class Gaps:
-    """Gaps of one source. One task for each feed refills its gaps; gaps declared during a refill are refilled together.
+    """Gaps of one source. One task for each feed refills its gaps. Gaps declared during a refill are refilled together.
 
     `tasks` runs the work. Without `refill` every gap is unrecoverable.
     """
@@ -62,7 +62,7 @@ class Gaps:
         self._open.clear()
 
     def add(self, subscription: ChainSubscription, hole: Hole, pubkeys: tuple[str, ...] = ()) -> None:
-        """Declare `hole` and start its refill. Returns at once; does nothing after `close`."""
+        """Declare `hole` and start its refill. Returns at once. Does nothing after `close`."""
         gap = self._gap(subscription, hole)._replace(pubkeys=pubkeys)
         if self._closed or (gap.gap_id in self._open and not pubkeys):
             return
@@ -72,8 +72,11 @@ class Gaps:
     async def declare_lost(self, subscription: ChainSubscription, hole: Hole, reason: str) -> None:
         """Declare a hole that can't be refilled. The same slots with another reason are another gap."""
         gap = self._gap(subscription, hole, f":{reason}")
+        if not self._closed:
+            self._open[gap.gap_id] = gap
         await self._publish(gap, "open")
         await self._publish(gap, "unrecoverable", reason)
+        self._open.pop(gap.gap_id, None)
 
     def _gap(self, subscription: ChainSubscription, hole: Hole, suffix: str = "") -> DeclaredGap:
         gap_id = f"{self._name}:{subscription.feed}:{hole.from_slot}-{hole.to_slot}{suffix}"
@@ -95,7 +98,7 @@ class Gaps:
         del self._waiting[gap.subscription]
 
     async def _fill(self, subscription: ChainSubscription, gaps: list[DeclaredGap]) -> list[str]:
-        """Refill gaps of one feed; return, in words, what could not be fetched."""
+        """Refill gaps of one feed. Return a description of what could not be fetched."""
         if self._refill is None:
             return ["no HTTP endpoint"]
         try:

@@ -11,19 +11,19 @@ from itertools import pairwise
 from typing import Final
 
 STEP: Final = 8
-"""Maximum number of slots between two heads of one witness without a confirmation: two leaders that produce no
-block."""
+"""Maximum number of slots from one head of a witness to its next without a confirmation: two leaders make no block."""
 RATE_PER_S: Final = 6
 """Maximum number of slots that the chain produces in a second.
 
 For each second, this many more may lie between two heads.
 """
 NEAR: Final = 64
-"""Maximum number of slots below another witness's head at which a slot is confirmed by that head."""
+"""Maximum number of slots by which a slot may be below another witness's head that confirms it."""
 APART: Final = 512
-"""Maximum number of slots between two witnesses that agree: no working node is further behind."""
+"""Maximum number of slots between two witnesses that agree. No working node is further behind."""
 BORNE_OUT: Final = 3
-"""Slots in a row of one witness that confirm a jump, the first included; one less while the witness has no head."""
+"""Number of consecutive slots of one witness that confirm a jump, the first included; one less if it has no head
+yet."""
 RUNS_MAX: Final = 4
 
 
@@ -40,7 +40,7 @@ class _Run:
 
 
 class Climb:
-    """Heads of one witness. `slot`: the newest that counts (0: none). `wild`: how many slots were taken back."""
+    """Heads of one witness. `slot` is the newest that counts (0: none). `wild` is the number of slots taken back."""
 
     def __init__(self) -> None:
         self.slot = self.wild = self.wildest = 0
@@ -49,7 +49,7 @@ class Climb:
         self._runs: list[_Run] = []
 
     def hear(self, slot: int, now: float, others: int = 0, others_at: float | None = None) -> bool:
-        """Take a slot; return whether it counts.
+        """Take a slot. Return whether it counts.
 
         `others` is the head according to all other witnesses at the time `others_at`; 0 if there is none.
         """
@@ -114,7 +114,7 @@ class Heads:
         return self._climbs.setdefault(witness, Climb())
 
     def others(self, witness: str, now: float) -> int:
-        """Return the head according to all other witnesses; without any, an estimate from the last known head."""
+        """Return the head according to all other witnesses. Without any, estimate it from the last known head."""
         slot = self._agreed(climb.slot for name, climb in self._climbs.items() if name != witness)
         return slot or (self._last + round(RATE_PER_S / 2 * (now - self._last_at)) if self._last else 0)
 
@@ -123,7 +123,7 @@ class Heads:
         return max(known, default=self._last_at)
 
     def hear(self, witness: str, slot: int, now: float) -> bool:
-        """Take a slot that a witness reports; return whether it counts. Two witnesses that agree overrule a third."""
+        """Take a slot that a witness reports. Return whether it counts. Two witnesses that agree overrule a third."""
         counts = self.of(witness).hear(slot, now, self.others(witness, now), self._others_at(witness))
         believed = self.slot
         if believed:

@@ -117,8 +117,7 @@ class SourceHealth:
 class Outage:
     """Consecutive connection losses of one endpoint.
 
-    Logs the first loss, later ones at doubling intervals, and the recovery.
-    Times are monotonic seconds.
+    Logs the first loss, later ones at doubling intervals, and the recovery. Times are monotonic seconds.
     """
 
     def __init__(self, source: str, url: str) -> None:
@@ -126,12 +125,12 @@ class Outage:
         self._losses = 0
         self._since = 0.0
         self._repeat_s = REPEAT_S
-        self._logged = True  # whether the latest loss (at first: that there is no connection yet) was logged
+        self._logged = True  # whether the latest loss was logged; at first True, so that the first connection is logged
 
     def lost(self, now: float, reason: str, detail: str, *, was_well: bool) -> None:
         """Count the end of a connection, or a failed attempt.
 
-        `was_well`: the connection worked, so the count starts again.
+        With `was_well`, the connection had worked, so the count starts again.
         """
         if was_well or not self._losses:
             self._losses, self._since, self._repeat_s = 0, now, REPEAT_S

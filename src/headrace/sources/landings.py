@@ -32,9 +32,9 @@ class Landings:
     async def admit(
         self, update: LogsUpdate | TransactionUpdate, wanted: Sequence[ChainSubscription]
     ) -> LogsUpdate | TransactionUpdate | None:
-        """Return the update as it is to be delivered, or None if it must not be.
+        """Return the update to deliver, or None if it must not be delivered.
 
-        If its block is known to contain the transaction, the update is returned as proven; if the block is known not to
+        If its block is known to contain the transaction, the update is returned as proven. If the block is known not to
         contain it, None is returned.
         """
         known = self._proofs.known(update.slot, update.signature)
@@ -51,7 +51,7 @@ class Landings:
         return update
 
     async def publish(self, proven: Sequence[Proven]) -> None:
-        """Publish the results of proofs; declare a gap for transactions that no node could prove or disprove."""
+        """Publish the results of proofs. Declare a gap for transactions that no node could prove or disprove."""
         holes: dict[ChainSubscription, Hole] = {}
         for each in proven:
             self._metrics.proven(

@@ -1,4 +1,4 @@
-"""Reads of the ledger over HTTP: each has a deadline, is retried while nodes are behind, and is checked."""
+"""Reads of the ledger over HTTP. Each has a deadline, is retried while nodes are behind, and is checked."""
 
 from collections.abc import Awaitable, Callable, Container, Sequence
 from functools import partial
@@ -22,7 +22,7 @@ from headrace.sources.subscriptions import fetched_at
 T = TypeVar("T")
 
 NULL_TRIES: Final = 6
-"""Maximum number of requests for a transaction that a node lists but does not return; each pause is twice the last."""
+"""Maximum number of requests for a transaction that a node lists but does not return. Each pause is twice the last."""
 _PAGE_MIN: Final = 10
 _PAUSE_S_MAX: Final = 8.0
 
@@ -39,7 +39,7 @@ class Fetched(NamedTuple):
 class Ledger:
     """Reads for the source `name`, at `commitment`.
 
-    A failure that may pass is retried until the read's deadline, then raised as a HeadraceError.
+    A failure that may pass is retried until the read's deadline, and then raised as a HeadraceError.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Ledger:
         return Fetched()
 
     async def _get(self, signature: str, slot: int | None) -> Any:
-        """Return the node's result; None if it has none, or answers with another transaction or another slot."""
+        """Return the node's result. None if it has none, or answers with another transaction or another slot."""
         try:
             result = await self.rpc.get_transaction(signature, self.commitment)
         except BadInputError as error:
@@ -109,7 +109,7 @@ class Ledger:
             await self.clock.sleep(backoff.next_s())
 
     async def pruned(self, from_slot: int, deadline: float) -> list[str]:
-        """Return, in words, which part of the ledger the node lacks from `from_slot` on.
+        """Return a description of the part of the ledger after `from_slot` that the node lacks.
 
         A node with pruned blocks lists the transactions that remain as if they were all.
         """
@@ -151,12 +151,12 @@ class Listing:
         self.complete = False
 
     async def page(self) -> None:
-        """Fetch the next older page; set `complete` once it reaches past the holes or the start of the history.
+        """Fetch the next older page. Set `complete` once it reaches past the holes or the start of the history.
 
         A page that is too large is requested in smaller pages, because anyone may fill transactions with long memos.
         Raises BadInputError if the node does not continue from the last page, but repeats it or returns newer
-        transactions. Raises TransientError if the page is empty and the node does not have the transaction that the
-        last page ended with.
+        transactions. Raises TransientError if the page is empty and the node does not have the last transaction of the
+        previous page.
         """
         self.calls += 1
         try:
@@ -190,8 +190,8 @@ class Listing:
     async def _end(self) -> None:
         """Set `complete` at an empty page, unless the page is empty because the node does not know `before`.
 
-        That happens if `before` is from a dead fork, from another node's history, or made up; the listing then starts
-        again.
+        The node does not know it if `before` is from a dead fork or from another node's history, or is made up. The
+        listing then starts again.
         """
         if self._last is not None and not await self._has(self._last.signature):
             self._last, self._last_page, self.found = None, set(), []
@@ -212,7 +212,8 @@ class Listing:
 def shown_by(update: TransactionUpdate, lacks: Container[str]) -> TransactionUpdate | LogsUpdate | None:
     """Return the transaction, or only its logs if the node did not store its inner instructions.
 
-    None if the logs are missing, too. The transaction may still come whole later; it is then not taken as a repeat.
+    None if the logs are missing, too. The whole transaction may still arrive later, and is then not treated as a
+    repeat.
     """
     if "innerInstructions" not in lacks:
         return update

@@ -1,4 +1,4 @@
-"""Declares as gaps what no connection delivered: slots without a cover, and unreadable messages."""
+"""Declares gaps for what no connection delivered: slots without a cover, and unreadable messages."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
@@ -11,11 +11,14 @@ from headrace.sources.subscriptions import ChainSubscription
 
 _PAST_SLOTS: Final = 1_024
 _AHEAD_SLOTS: Final = 512
-"""Maximum number of slots from a node's head at which it delivers updates; any other slot is misread, or made up."""
+"""Maximum number of slots between a node's head and the slot of an update.
+
+A slot further away is misread or made up.
+"""
 
 
 class Losses:
-    """The covers of each feed; a hole between covers, or by an unreadable message, becomes a gap.
+    """The covers of each feed. A hole between covers, or by an unreadable message, becomes a gap.
 
     `covered` comes from an earlier source. `head` is the chain's head, 0 while it is unknown.
     """
@@ -27,13 +30,13 @@ class Losses:
         self._unreadable = UnreadableSlots()
 
     def want(self, wanted: Sequence[ChainSubscription]) -> None:
-        """Replace the subscriptions; the covers of other feeds are forgotten."""
+        """Replace the subscriptions. The covers of other feeds are forgotten."""
         self.wanted = wanted
         kept = {subscription.feed for subscription in wanted}
         self._coverage = {feed: coverage for feed, coverage in self._coverage.items() if feed in kept}
 
     def begin(self, connection: Connection, begun: Iterable[tuple[str, int]], head: int) -> None:
-        """Begin covers of a connection. `begun`: feeds, each with the first slot that is certainly complete."""
+        """Begin covers of a connection. `begun` has feeds, each with the first slot that is certainly complete."""
         for feed, first_slot in begun:
             coverage = self._coverage.setdefault(feed, Coverage())
             self._declare(feed, coverage.begin(connection.name, first_slot, head))
@@ -45,7 +48,7 @@ class Losses:
             self._declare(feed, coverage.end(connection.name, last_slot))
 
     def reached(self, connections: Iterable[Connection], head: int) -> dict[str, int]:
-        """Return what `suspend` would return now."""
+        """Return what `suspend` would return now, without ending the covers."""
         kept = self._coverage
         self._coverage = deepcopy(kept)
         try:
@@ -54,7 +57,7 @@ class Losses:
             self._coverage = kept
 
     def suspend(self, connections: Iterable[Connection], head: int) -> dict[str, int]:
-        """End the covers of all connections at once; return feed → the slot up to which it is covered."""
+        """End the covers of all connections at once. Return feed → the slot up to which it is covered."""
         ends: dict[str, dict[str, int]] = {feed: {} for feed in self._coverage}
         for connection in connections:
             for feed, last_slot in connection.surely().items():
@@ -64,6 +67,10 @@ class Losses:
         }
         return {feed: slot for feed, slot in reached.items() if slot is not None}
 
+    def oldest_unreadable(self, subscription: ChainSubscription) -> int | None:
+        """Return the lowest slot of an unreadable notification that is not declared yet."""
+        return self._unreadable.oldest(subscription)
+
     def unreadable(self, connection: Connection, lost: Unreadable, head: int) -> None:
         """Remember the slots of an unreadable notification until `declare_unreadable`."""
         for subscription in lost.subscriptions:
@@ -72,7 +79,7 @@ class Losses:
                 self._unreadable.note(subscription, hole, lost.pubkey)
 
     def declare_unreadable(self) -> bool:
-        """Declare the slots of unreadable notifications; return whether there were any."""
+        """Declare the slots of unreadable notifications. Return whether there were any."""
         found = self._unreadable.take()
         for each in found:
             if each.subscription in self.wanted:
@@ -86,7 +93,7 @@ class Losses:
 
 
 def _hole_of(connection: Connection, subscription: ChainSubscription, slot: int | None, head: int) -> Hole | None:
-    """Return the slot that the notification names. If it names none, return all slots that the node may be at.
+    """Return the slot that the notification names. If it names none, return all slots at which the node may be.
 
     None if the connection covered no slot of the feed yet.
     """

@@ -40,7 +40,7 @@ from headrace.sources.proving import Prover
 from headrace.sources.refill import Recent, Refill
 from headrace.sources.settings import NodeSourceSettings
 from headrace.sources.slots import ChainSlots
-from headrace.sources.subscriptions import LISTED, ChainSubscription
+from headrace.sources.subscriptions import LISTED, SLOTS, ChainSubscription
 
 _DELIVERED: Final = (LogsUpdate, AccountUpdate, TransactionUpdate, LandedNotice)
 _HELD_HEADS_MAX: Final = 4
@@ -139,15 +139,25 @@ class MergedStream:
                 start("confirm", partial(self._slots.confirm, self._rpc), restart=self._backoff())
 
     def covered(self) -> dict[str, int]:
-        """Return feed → the slot up to which everything was delivered or declared, if the source ended now."""
+        """Return feed → the slot up to which all would be delivered or declared as a gap if the source ended now.
+
+        No transaction up to that slot waits to be fetched or to be proven.
+        """
         covered = self._losses.reached(self.connections.values(), self._slots.head)
+        wanted = {subscription.feed: subscription for subscription in self.wanted}
         for feed in covered:
-            lows = (self.gaps.oldest(feed), self._fetcher.oldest(feed))
+            subscription = wanted.get(feed, SLOTS)
+            lows = (
+                self.gaps.oldest(feed),
+                self._fetcher.oldest(feed),
+                self._losses.oldest_unreadable(subscription),
+                self._proofs.oldest() if subscription.kind in LISTED else None,
+            )
             covered[feed] = min([covered[feed], *(slot - 1 for slot in lows if slot is not None)])
         return covered
 
     def close(self) -> dict[str, int]:
-        """End all connections at once and close open gaps; return feed → the slot up to which it is covered."""
+        """End all connections at once and close open gaps. Return feed → the slot up to which it is covered."""
         self._declare_unreadable()
         self.gaps.close()
         covered = self._losses.suspend(self.connections.values(), self._slots.head)
@@ -157,7 +167,7 @@ class MergedStream:
         return covered
 
     def want(self, wanted: Sequence[ChainSubscription]) -> None:
-        """Replace the subscriptions; feeds that are no longer wanted are forgotten."""
+        """Replace the subscriptions. Feeds that are no longer wanted are forgotten."""
         self.wanted = tuple(wanted)
         self._losses.want(self.wanted)
         self._recent.keep({subscription.feed for subscription in self.wanted})
@@ -174,7 +184,7 @@ class MergedStream:
     def end(self, connection: Connection, reason: str) -> None:
         """Remove a connection.
 
-        Slots after those that it certainly delivered become a gap, unless another one covers them.
+        Slots after those that it certainly delivered become a gap, unless another connection covers them.
         """
         del self.connections[connection.number]
         self._losses.end(connection, reason)
@@ -212,7 +222,7 @@ class MergedStream:
     ) -> None:
         """Record that the node accepted a subscription, whose updates have `commitment`.
 
-        `heads_tell`: while the node sends slots it sends this feed too, because both come in one stream.
+        With `heads_tell`, the feed counts as received up to the node's latest slot, because both come in one stream.
         """
         connection.acknowledged.add(subscription)
         if subscription.kind == "signature":
@@ -225,7 +235,7 @@ class MergedStream:
             self.report()
 
     def replayed(self, connection: Connection, first_slot: int) -> None:
-        """Begin the covers of all acknowledged feeds at `first_slot`: from there on the node sends everything again."""
+        """Begin the covers of all acknowledged feeds at `first_slot`, from which on the node sends everything again."""
         self._losses.begin(connection, connection.progress.replayed(first_slot), self._slots.head)
         self._note_whole(connection)
 
@@ -249,7 +259,7 @@ class MergedStream:
     # Content.
 
     async def _deliver(self, update: Content | LandedNotice) -> str:
-        """Deliver an update, or have it fetched; return its feed."""
+        """Deliver an update, or have it fetched. Return its feed."""
         if isinstance(update, LandedNotice):
             if update.subscription in self.wanted:
                 self._fetcher.landed(update)
@@ -266,7 +276,7 @@ class MergedStream:
         return update.feed
 
     def _take_signature(self, subscription: ChainSubscription) -> bool:
-        """Drop a `signature:` subscription, which is answered only once; return whether it was still wanted."""
+        """Drop a `signature:` subscription, which is answered only once. Return whether it was still wanted."""
         if subscription not in self.wanted:
             return False
         self.wanted = self._losses.wanted = tuple(kept for kept in self.wanted if kept != subscription)
@@ -277,7 +287,7 @@ class MergedStream:
     # Slots.
 
     async def _take_slot(self, connection: Connection, notice: SlotNotice, received_ns: int) -> None:
-        """Take a head that counts, and the held heads that it confirms; hold a head that does not count yet."""
+        """Take a head that counts, and the held heads that it confirms. Hold a head that does not count yet."""
         if not self._slots.hear(connection.name, notice.slot):
             if not connection.progress.head:
                 connection.progress.promise(notice.slot)
@@ -307,7 +317,7 @@ class MergedStream:
             self._head_moved(connection)
 
     def _head_moved(self, connection: Connection, root: int = 0) -> None:
-        """Begin covers at the node's head. For the other connections, that head is a witness of their lag."""
+        """Begin covers at the node's head. The lag of the other connections is measured from that head."""
         now, slot = self.clock.monotonic(), self._slots.head_of(connection.name)
         connection.watch.slot(slot, now)
         begun = connection.progress.slot(slot, root, self._slots.head_of_others(connection.name))
@@ -319,7 +329,7 @@ class MergedStream:
             self._note_whole(connection)
 
     def _note_whole(self, connection: Connection) -> None:
-        """Mark a connection that is whole for the first time; later subscriptions do not undo that."""
+        """Mark a connection that is whole for the first time. Later subscriptions do not change that."""
         if connection.complete and connection.progress.covering and not connection.whole:
             connection.whole = True
             self._health.recovered(connection, self.clock.monotonic())
@@ -336,7 +346,7 @@ class MergedStream:
         self._lose(connection, Unreadable(subscriptions, "slot_jump"))
 
     def _lose(self, connection: Connection, lost: Unreadable) -> None:
-        """Count a notification that can't be read; its slots will be declared as a gap."""
+        """Count a notification that can't be read. Its slots will be declared as a gap."""
         if not lost.subscriptions:
             return  # the feed is no longer wanted
         connection.note_unreadable(lost, self.clock.monotonic())

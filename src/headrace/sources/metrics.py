@@ -54,7 +54,10 @@ class SourceMetrics:
         )
 
     def placed(self, source: str, behind_s: float) -> None:
-        """Show how far an endpoint was behind the first endpoint with a block; 0: also count it as the first."""
+        """Show how far an endpoint was behind the first endpoint with a block.
+
+        If it is 0, also count it as the first.
+        """
         self._behind.labels(source).set(behind_s)
         if not behind_s:
             self._first.labels(source).inc()

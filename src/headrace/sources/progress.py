@@ -36,9 +36,10 @@ class Progress:
         self.head = self.root = 0
 
     def acknowledged(self, feed: str, commitment: Commitment | None = None, *, listed: bool = False) -> None:
-        """Record that the node accepted a subscription; the cover of its feed begins some heads later.
+        """Record that the node accepted a subscription. The cover of its feed begins some heads later.
 
-        `commitment` is the feed's. `listed`: the ledger lists the feed's transactions.
+        `commitment` is the feed's. With `listed`, heads alone do not prove the delivery, because the feed can be
+        compared with the ledger.
         """
         self._commitments[feed] = commitment or self._commitment
         if listed:
@@ -67,14 +68,14 @@ class Progress:
             self._promised[feed] = self._promised[feed] or slot
 
     def replayed(self, first_slot: int) -> list[tuple[str, int]]:
-        """Begin the cover of every acknowledged feed at `first_slot`; return these feeds, each with that slot."""
+        """Begin the cover of every acknowledged feed at `first_slot`. Return these feeds, each with that slot."""
         begun = [(feed, first_slot) for feed in self._waiting]
         self._first.update(begun)
         self._waiting.clear()
         return begun
 
     def slot(self, slot: int, root: int, others_head: int) -> list[tuple[str, int]]:
-        """Take a new head; return the feeds whose cover begins, each with the first slot that is certainly complete.
+        """Take a new head. Return the feeds whose cover begins, each with the first slot that is certainly complete.
 
         `others_head` is the head according to the other connections. A head lower than the last takes back the heads in
         between.
@@ -114,7 +115,7 @@ class Progress:
     def borne_out(self, feed: str, slot: int) -> None:
         """Record that the ledger at `slot` has no undelivered transaction of `feed` since its cover began.
 
-        A slot counts only if the node itself has passed it by the margin.
+        The slot counts only if the node itself has passed it by the margin.
         """
         slot = min(slot, self.head - self._margin_slots)
         if feed in self._first and slot > self._borne_out.get(feed, 0):
@@ -123,11 +124,11 @@ class Progress:
     def surely(self, *, trust_head: bool = True, alive: Container[str] = ()) -> dict[str, int]:
         """Return feed → the slot up to which everything was certainly delivered.
 
-        For a feed whose cover has not begun, that is the slot after which it was expected. For other feeds the bound
-        depends on the commitment. At `processed` it is the head. Updates of later commitments lag behind the head:
-        there it is the root (`confirmed`), or the feed's own last update. `trust_head` is False if the node dropped
-        feeds while it sent slots. For a listed feed neither head nor root counts, unless the feed is in `alive`: a
-        message of it came just now, readable or not.
+        For a feed whose cover has not begun, that is the slot after which it was expected. For other feeds it depends
+        on the commitment. At `processed` it is the head. At `confirmed` it is the root, because updates lag behind the
+        head. At other commitments it is the slot of the feed's own last update.
+        `trust_head` is False if the node dropped feeds while it sent slots. For a listed feed neither head nor root is
+        used, unless the feed is in `alive`, because a message of it came just now, readable or not.
         """
         reached = {feed: self._promised[feed] for feed in self._waiting if self._promised[feed]}
         for feed, first in self._first.items():
@@ -144,7 +145,7 @@ class Progress:
 
 
 class Watch:
-    """Watch over one connection; `verdict` names the reason to end it.
+    """Watches one connection. `verdict` returns the reason to end it.
 
     `head` is the connection's head. `reference` is the chain's head according to others: `getSlot` over HTTP, and other
     connections. Both may fall again.
@@ -158,7 +159,7 @@ class Watch:
 
     @property
     def lag_slots(self) -> int:
-        """Slots that the connection is behind the reference; 0 if it leads, or if either is unknown."""
+        """Number of slots that the connection is behind the reference; 0 if it leads, or if either is unknown."""
         return max(0, self.reference - self.head) if self.head and self.reference else 0
 
     def message(self, now: float) -> None:
@@ -166,7 +167,7 @@ class Watch:
         self._last_message = now
 
     def excuse(self, now: float) -> None:
-        """Start waiting again: nothing was read, so neither silence nor an unmoved head is the node's fault."""
+        """Start waiting again. Nothing was read, so neither silence nor an unmoved head is the node's fault."""
         self._last_message = self._last_advance = now
 
     def slot(self, slot: int, now: float) -> None:

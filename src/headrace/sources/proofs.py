@@ -10,13 +10,19 @@ from typing import Final, NamedTuple
 from headrace.sources.subscriptions import ChainSubscription
 
 WAITING_MAX: Final = 100_000
-"""Maximum number of signatures that wait; beyond that the oldest slot is given up."""
+"""Maximum number of signatures that wait. If there are more, the oldest slot is given up."""
 WINDOW_SLOTS: Final = 500
-"""Slots below the head at which an unproven signature is given up, before the fork window of 512 slots ends."""
+"""Number of slots below the head at which an unproven signature is given up.
+
+It is less than the fork window of 512 slots.
+"""
 WAIT_S: Final = 300.0
-"""Longest time in seconds that a signature waits."""
+"""Maximum time in seconds that a signature waits."""
 AHEAD_SLOTS: Final = 8
-"""Slots by which a node must be past a slot before its null counts: until then it may not know the transactions."""
+"""Number of slots by which a node must be past a slot before its null counts.
+
+Earlier it may not know the transactions.
+"""
 REMEMBERED_SLOTS: Final = 150
 """Number of recent slots whose signatures a node without a history remembers."""
 DENIALS: Final = 2
@@ -34,7 +40,7 @@ class Status(NamedTuple):
 class Answer(NamedTuple):
     """One endpoint's answer: its slot, and a status for each signature. None is "not known", "" is unreadable.
 
-    `history`: the endpoint searched further back than nodes without a history remember.
+    With `history`, the endpoint searched further back than nodes without a history remember.
     """
 
     slot: int
@@ -84,20 +90,24 @@ class Proofs:
         return self._count
 
     def known(self, slot: int, signature: str) -> bool | None:
-        """Return whether the signature is in the slot's block, None if that is not known."""
+        """Return whether the signature is in the slot's block; None if that is not known."""
         known = self._known.get(slot)
         return None if known is None else known.get(signature)
 
     def delivered(
         self, slot: int, signature: str, succeeded: bool, subscriptions: Sequence[ChainSubscription], now: float
     ) -> list[Proven]:
-        """Add a signature that is delivered unproven; return the signatures that are given up to make room."""
+        """Add a signature that is delivered unproven. Return the signatures that are given up to make room."""
         told = self._waiting.setdefault(slot, {}).get(signature)
         if told is None:
             told = self._waiting[slot][signature] = _Unproven(succeeded, now)
             self._count += 1
         told.subscriptions.update(dict.fromkeys(subscriptions))
         return [self._give_up(next(iter(self._waiting)))] if self._count > WAITING_MAX else []
+
+    def oldest(self) -> int | None:
+        """Return the lowest slot with a signature that waits; None without one."""
+        return min(self._waiting, default=None)
 
     def reached(self, slot: int) -> None:
         """Record that slots up to `slot` are confirmed or dead, so that their signatures may be asked for."""
@@ -130,7 +140,7 @@ class Proofs:
         return [Waiting(slot, signature, told.denials) for signature, told in self._waiting.get(slot, {}).items()]
 
     def answered(self, asked: Sequence[Waiting], answers: Sequence[Answer]) -> list[Proven]:
-        """Take the answers of one or several endpoints to one question; return the results."""
+        """Take the answers of one or several endpoints to one request. Return the results."""
 
         def judge(number: int, slot: int, told: _Unproven) -> bool | str | None:
             return _is_there(slot, told.succeeded, [(answer, answer.words[number]) for answer in answers])
@@ -138,7 +148,7 @@ class Proofs:
         return self._settle(asked, judge)
 
     def listed(self, asked: Sequence[Waiting], signatures: Container[str]) -> list[Proven]:
-        """Take all signatures that endpoints list for the block of the slot; return the results.
+        """Take all signatures that endpoints list for the block of the slot. Return the results.
 
         Whether a transaction succeeded is left open.
         """
@@ -147,7 +157,7 @@ class Proofs:
     def _settle(
         self, asked: Sequence[Waiting], judge: Callable[[int, int, _Unproven], bool | str | None]
     ) -> list[Proven]:
-        """Remove the signatures that `judge` decides, and return them; a first denial only counts."""
+        """Remove the signatures that `judge` decides, and return them. A first denial is only counted."""
         landed: dict[int, list[str]] = {}
         absent: dict[int, list[str]] = {}
         for number, (slot, signature, _) in enumerate(asked):
@@ -197,7 +207,8 @@ class Proofs:
 def _is_there(slot: int, succeeded: bool, words: Sequence[tuple[Answer, Status | str | None]]) -> bool | str | None:
     """Return whether a signature is in the slot's block, by the statuses of several endpoints; None if unknown.
 
-    "elsewhere": it is in another block, or has another outcome. False: an endpoint that must know it does not.
+    - "elsewhere": it is in another block, or has another outcome.
+    - False: an endpoint that must know it does not.
     """
     statuses = [word for _, word in words if isinstance(word, Status) and word.confirmed]
     if any(status.slot == slot and status.succeeded == succeeded for status in statuses):

@@ -1,6 +1,6 @@
 """Asks nodes, repeatedly, whether delivered transactions are in the blocks of their slots.
 
-`getSignatureStatuses` answers for 256 signatures at once. If a node refuses, the signatures are looked for in
+`getSignatureStatuses` answers for 256 signatures at once. If a node refuses it, the signatures are looked for in
 `getBlock`.
 """
 
@@ -24,13 +24,13 @@ CALLS_MAX: Final = 8
 BLOCKS_MAX: Final = 16
 """Maximum number of blocks in one round, `refill_page_s` apart.
 
-With the pause between rounds: three a second; the chain makes 2.5.
+With the pause between rounds, that is three blocks a second. The chain makes 2.5.
 """
 LATE_SLOTS: Final = 64
-"""Slots below the head at which a transaction without any status is looked for in its block."""
+"""Number of slots below the head at which a transaction without any status is looked for in its block."""
 _OF_THE_METHOD: Final = frozenset({METHOD_NOT_FOUND, 401, 403, 404, 405, 410})
 _ALONE_MAX: Final = 2
-"""Maximum number of signatures refused in a row, each asked for alone; after that the method counts as refused."""
+"""Maximum number of consecutive refusals of single signatures. After that the method counts as refused."""
 
 _log = structlog.get_logger("source")
 
@@ -62,7 +62,7 @@ class Prover:
         self._settings, self._clock = settings, clock
         self._statuses_fault = self._blocks_fault = ""
         self._statuses_after = self._blocks_after = 0.0
-        """When a method that was refused is tried again."""
+        """Times from which a refused method is tried again."""
         self._alone = 0
         self._tries: dict[int, int] = {}
 
@@ -104,9 +104,9 @@ class Prover:
         return by_slot
 
     async def _ask(self, rpc: Rpc, asked: list[Waiting]) -> list[Waiting]:
-        """Take the answers to one question; return the signatures that are still open.
+        """Take the answers to one request. Return the signatures that are still open.
 
-        A refused question is repeated in halves, because one signature must not hold up others.
+        A refused request is repeated in halves, because one signature must not hold up others.
         """
         if self._statuses_refused:
             return asked
@@ -184,7 +184,7 @@ def _is_of_the_method(error: HeadraceError) -> bool:
 
 
 def _is_of_the_endpoint(error: HeadraceError) -> bool:
-    """Return whether the endpoint fails, or asks for fewer requests, independent of the slot."""
+    """Return whether the endpoint fails, or asks for fewer requests, whatever the slot."""
     return isinstance(error, TransientError) and (not isinstance(error, RpcError) or error.too_fast)
 
 

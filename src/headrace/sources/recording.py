@@ -60,10 +60,10 @@ class RecorderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Recorder:
     """Writes the updates of one outlet to a file and passes them on to another, in order.
 
-    Memory is bounded: while a full block (256 KiB) is written, no update is passed on. The file grows as `<path>.part`
-    and is renamed when it is complete. The part left by a crash is a recording too, up to its last whole block. With
-    `append`, an existing recording continues after its last whole block, under its own header. On `health` the recorder
-    is the part `recording`, which does not affect readiness.
+    Memory is bounded: while a full block (256 KiB) is written, no update is passed on. The file is written as
+    `<path>.part`, and renamed when it is complete. The part left by a crash is a recording too, up to its last whole
+    block. With `append`, an existing recording is continued after its last whole block, with its own header. On
+    `health` the recorder is the part `recording`, which does not affect readiness.
     """
 
     def __init__(
@@ -190,7 +190,10 @@ class Recorder:
         return file
 
     def _take_up(self) -> BinaryIO:
-        """Cut off a half-written block, left by a crash. A longer remainder is damage before good data: refused."""
+        """Cut off a half-written block, left by a crash.
+
+        If more follows the last good block, the file is damaged: refuse it.
+        """
         with self.part.open("rb") as file:
             self._header = read_header(file)
             tail = tail_of(file)
@@ -216,11 +219,11 @@ class RecordingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class Recording:
-    """A `Source` that replays a file; each replay has the same updates.
+    """A `Source` that replays a file. Each replay has the same updates.
 
-    `speed` 1 is the pace of the receive times, N is N times as fast; None is as fast as the outlet takes updates. With
-    `loop` the replay starts again each time, with a RewindUpdate between the laps. Damaged blocks are skipped and
-    logged with their offset. A file that is no recording ends the source as `failed`.
+    `speed` 1 is the pace of the receive times, and N is N times as fast. None is as fast as the outlet takes updates.
+    With `loop` the replay starts again each time, with a RewindUpdate in between. Damaged blocks are skipped and logged
+    with their offset. A file that is not a recording ends the source as `failed`.
     """
 
     Settings: ClassVar[type[RecordingSettings]] = RecordingSettings
@@ -237,16 +240,16 @@ class Recording:
 
     @classmethod
     async def open(cls, settings: RecordingSettings, context: Context) -> Self:
-        """Return the source; the file is read when the source runs. Raises ConfigError if no file is named."""
+        """Return the source. The file is read when the source runs. Raises ConfigError if no file is named."""
         if not settings.file:
             raise ConfigError("sources.recording.file", "nothing", "the path of a recording")
         return cls(Path(settings.file), context.clock, speed=settings.speed or None, loop=settings.loop)
 
     def update_subscriptions(self, texts: Sequence[str]) -> None:
-        """Do nothing: a recording holds the feeds that were subscribed to when it was made."""
+        """Do nothing, because a recording has only the feeds that were subscribed to when it was made."""
 
     async def run(self, outlet: Outlet, covered: Mapping[str, int] = NOTHING_COVERED) -> Ending:
-        """Replay until the end of the file, or until cancelled with `loop`; `covered` has no meaning here."""
+        """Replay until the end of the file, or until cancelled with `loop`. `covered` is ignored."""
         lap = 0
         while True:
             before = self.delivered
@@ -266,7 +269,7 @@ class Recording:
             await outlet.put(RewindUpdate(source=self.name, feed="recording", received_ns=now, slot=0, lap=lap))
 
     async def _replay(self, file: BinaryIO, outlet: Outlet) -> Tail:
-        """Deliver one lap; return how the file ended."""
+        """Deliver the whole file once. Return how the file ended."""
         blocks: Iterator[Block | Tail] = read_blocks(file)
         pace: _Pace | None = None
         while True:

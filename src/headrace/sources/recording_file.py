@@ -35,7 +35,7 @@ VALUES_MAX: Final = 4 * 1024 * 1024
 A byte may represent a list, which takes 64 bytes in memory. An account has few values, however long its data.
 """
 UPDATE_BYTES_MIN: Final = 32
-"""Fewest bytes of an update: the names of its fields alone are longer."""
+"""Minimum number of bytes of an update. The names of its fields alone are longer."""
 
 _MAGIC: Final = b"HREC"
 _START: Final = struct.Struct("<4sHII")
@@ -64,7 +64,10 @@ _header_decoder: Final = msgspec.msgpack.Decoder(RecordingHeader)
 
 
 class Block(NamedTuple):
-    """A block of updates; `offset` is its position in the file. If damaged: no updates, and `fault` says why."""
+    """A block of updates. `offset` is its position in the file.
+
+    A damaged block has no updates, and its `fault` says why.
+    """
 
     offset: int
     updates: Sequence[AnyUpdate]
@@ -82,7 +85,7 @@ def encode_update(update: AnyUpdate) -> bytes:
     """Encode one update as msgpack.
 
     Raises BadInputError for an integer beyond 64 bits, which no chain value has, and for an update of more than
-    UPDATE_MAX bytes, which no block may hold.
+    UPDATE_MAX bytes, which no block may contain.
     """
     try:
         encoded = _encoder.encode(update)
@@ -100,7 +103,7 @@ def encode_header(header: RecordingHeader) -> bytes:
 
 
 def encode_block(updates: Sequence[bytes], *, level: int = 3) -> bytes:
-    """Return a block of encoded updates; without updates, the end of the file."""
+    """Return a block of encoded updates. Without updates it is the end of the file."""
     raw = _ARRAY32.pack(0xDD, len(updates)) + b"".join(updates) if updates else b""
     payload = zstandard.compress(raw, level) if raw else b""
     counts = _COUNTS.pack(len(payload), len(raw), len(updates), crc32(payload))
@@ -129,14 +132,14 @@ def read_header(file: BinaryIO) -> RecordingHeader:
 def header_of(path: Path) -> RecordingHeader:
     """Return the header of the recording at `path`.
 
-    Raises BadInputError if it is no recording, OSError if unreadable.
+    Raises BadInputError if it is not a recording, and OSError if it can't be read.
     """
     with path.open("rb") as file:
         return read_header(file)
 
 
 def read_blocks(file: BinaryIO) -> Iterator[Block | Tail]:
-    """Read the blocks after the header: yield each in order, damaged blocks as faults, and last the Tail.
+    """Read the blocks after the header. Yield each in order, damaged blocks as faults, and last the Tail.
 
     Only one block is in memory at a time.
     """
@@ -145,7 +148,7 @@ def read_blocks(file: BinaryIO) -> Iterator[Block | Tail]:
 
 
 def tail_of(file: BinaryIO) -> Tail:
-    """Return how the file ends; reads on from after the header without decompressing."""
+    """Return how the file ends. Reads on from after the header, without decompressing."""
     return next(packed for packed in _packed_blocks(file) if isinstance(packed, Tail))
 
 
@@ -205,5 +208,5 @@ def _decode_block(packed: _Packed) -> Block:
 
 
 def _is_account(encoded: bytes | msgspec.Raw) -> bool:
-    """Return whether an update's msgpack is read as an AccountUpdate: the first `type` counts."""
+    """Return whether an update's msgpack is read as an AccountUpdate. If it has several `type`, the first decides."""
     return bytes(memoryview(encoded)[1 : 1 + len(_ACCOUNT)]) == _ACCOUNT

@@ -16,7 +16,7 @@ from headrace.sources.subscriptions import LISTED, ChainSubscription
 
 RECENT_MAX: Final = 16_384
 SLOTS_MAX: Final = 50_000
-"""Maximum number of slots of one gap that are published again; nodes list at most ten times as many."""
+"""Maximum number of slots of one gap that are published again. Nodes list at most ten times as many."""
 
 
 class Recent:
@@ -26,7 +26,7 @@ class Recent:
         self._slots: dict[str, dict[str, int]] = {}
 
     def remember(self, feed: str, signature: str, slot: int) -> None:
-        """Remember a delivered transaction; beyond RECENT_MAX the oldest is forgotten."""
+        """Remember a delivered transaction. If there are more than RECENT_MAX, the oldest is forgotten."""
         slots = self._slots.get(feed)
         if slots is None:
             slots = self._slots[feed] = {}
@@ -50,8 +50,8 @@ class Recent:
 class Refill:
     """Delivers to `outlet` what the ledger still has for some holes.
 
-    `fill` returns, in words, what could not be fetched; empty if everything was delivered. It raises HeadraceError if
-    nothing could be fetched.
+    `fill` returns a description of what could not be fetched; empty if everything was delivered. It raises
+    HeadraceError if nothing could be fetched.
     """
 
     def __init__(self, ledger: Ledger, *, outlet: Outlet, recent: Recent) -> None:
@@ -60,7 +60,7 @@ class Refill:
         self._settings, self._metrics = ledger.settings, ledger.metrics
 
     async def fill(self, subscription: ChainSubscription, holes: list[Hole], pubkeys: Sequence[str] = ()) -> list[str]:
-        """Fill holes of one feed; several holes cost one listing. The current states of `pubkeys` are delivered."""
+        """Fill holes of one feed. Several holes need one listing. The current states of `pubkeys` are delivered."""
         deadline = self._ledger.deadline()
         if subscription.kind in LISTED:
             return await self._fill_logs(subscription, holes, deadline)
@@ -107,7 +107,7 @@ class Refill:
     async def _deliver(
         self, subscription: ChainSubscription, found: list[SignatureInfo], deadline: float
     ) -> tuple[int, int]:
-        """Fetch transactions and deliver them, oldest first; return how many are missing and how many are not whole."""
+        """Fetch transactions and deliver them, oldest first. Return how many are missing and how many are not whole."""
         missing = poor = 0
         for start in range(0, len(found), self._settings.refill_parallel):
             if self._clock.monotonic() >= deadline:
@@ -134,7 +134,7 @@ class Refill:
         return missing, poor
 
     async def _fill_account(self, subscription: ChainSubscription, holes: list[Hole], deadline: float) -> list[str]:
-        """Deliver the state after the gap; the versions within the gap are gone."""
+        """Deliver the state after the gap. The versions within the gap are gone."""
         to_slot = ends_of(holes)[1]
         read = partial(self._rpc.get_account_info, subscription.key, self._ledger.commitment, min_context_slot=to_slot)
         found = await self._ledger.again(read, deadline)

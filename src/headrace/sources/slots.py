@@ -22,7 +22,7 @@ _log = structlog.get_logger("source")
 class ChainSlots:
     """Judges the slots that witnesses report, and publishes the status of slots as SlotUpdates.
 
-    Witnesses are connections, by their names, and `<source>-http`. A slot that a witness takes back is counted; if the
+    Witnesses are connections, by their names, and `<source>-http`. A slot that a witness takes back is counted. If the
     slot had been believed, it is forgotten. `proofs` is informed which slots are decided.
     """
 
@@ -49,7 +49,7 @@ class ChainSlots:
         return self._heads.slot
 
     def head_of(self, witness: str) -> int:
-        """Return the newest slot of a witness that counts, 0 if none does."""
+        """Return the newest slot of a witness that counts; 0 if none does."""
         return self._heads.of(witness).slot
 
     def head_of_others(self, witness: str) -> int:
@@ -65,7 +65,7 @@ class ChainSlots:
         self._heads.forget(witness)
 
     def hear(self, witness: str, slot: int) -> bool:
-        """Take a slot that a witness reports as its head; return whether it counts."""
+        """Take a slot that a witness reports as its head. Return whether it counts."""
         climb, before, now = self._heads.of(witness), self._heads.slot, self._clock.monotonic()
         wild = climb.wild
         counts = self._heads.hear(witness, slot, now)
@@ -85,7 +85,7 @@ class ChainSlots:
         return self._heads.can_be(slot, witness, self._clock.monotonic())
 
     def appeared(self, slot: int) -> None:
-        """Let `slot` wait for confirmation: an update of it came, or `getSlot` returned it."""
+        """Let `slot` wait for confirmation, because an update of it came, or `getSlot` returned it."""
         self._confirmations.processed(slot)
 
     async def begun(self, witness: str, notice: SlotNotice, received_ns: int) -> None:
@@ -110,9 +110,9 @@ class ChainSlots:
         await self._put(witness, notice.slot, notice.status, notice.parent, received_ns)
 
     async def confirm(self, rpc: Rpc) -> None:
-        """Ask, every `confirm_s` until cancelled, which processed slots are confirmed; publish the answers.
+        """Ask, every `confirm_s` until cancelled, which processed slots are confirmed. Publish the answers.
 
-        A node that refuses may only lack these slots: it is asked again, less often.
+        A node that refuses may lack only these slots, so it is asked again, less often.
         """
         refused = False
         while True:

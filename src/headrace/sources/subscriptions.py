@@ -31,7 +31,7 @@ class ChainSubscription(NamedTuple):
 
     @property
     def feed(self) -> str:
-        """The `feed` of its updates, different for different filters: `program:<id>?dataSize=165`."""
+        """The `feed` of its updates. It differs for different filters: `program:<id>?dataSize=165`."""
         name = f"{self.kind}:{self.key}" if self.key else self.kind
         return f"{name}?{'&'.join(f'{what}={value}' for what, value in self.filters)}" if self.filters else name
 
@@ -40,15 +40,15 @@ SLOTS: Final = ChainSubscription("slots")
 
 
 def fetched_at(commitment: Commitment) -> Commitment:
-    """Return the commitment at which the ledger returns transactions; `getTransaction` knows no processed ones."""
+    """Return the commitment at which the ledger returns transactions. `getTransaction` knows no processed ones."""
     return "finalized" if commitment == "finalized" else "confirmed"
 
 
 def parse(text: str, resolve: Resolve) -> ChainSubscription:
     """Parse the text of a subscription.
 
-    `logs:pump`, `transactions:pump`, `program:<id>?dataSize=165&memcmp=32:<base58>`, `account:<pubkey>` or
-    `signature:<signature>`. After `logs:` and `transactions:` any key may stand: a program, a token, a wallet.
+    The forms are `logs:pump`, `transactions:pump`, `program:<id>?dataSize=165&memcmp=32:<base58>`, `account:<pubkey>`
+    and `signature:<signature>`. After `logs:` and `transactions:`, any key may follow: a program, a token, a wallet.
     Raises ConfigError naming the wrong part.
     """
     kind, _, rest = text.strip().partition(":")
@@ -70,8 +70,8 @@ def parse(text: str, resolve: Resolve) -> ChainSubscription:
 def parse_all(texts: Iterable[str], resolve: Resolve) -> tuple[ChainSubscription, ...]:
     """Parse all texts, without repeats.
 
-    The slot subscription is always included, and first, because all bounds are measured in slots. Raises ConfigError as
-    `parse` does.
+    The slot subscription is always included, and first, because all bounds are measured in slots. Raises the same
+    ConfigError as `parse`.
     """
     return tuple(dict.fromkeys((SLOTS, *(parse(text, resolve) for text in texts))))
 

@@ -1,1 +1,1 @@
-"""Scripted peers and fakes for tests. They are part of the package, so that users can test against them too."""
+"""Scripted peers and fakes for tests. They are part of the package, so that users can also test against them."""

@@ -15,7 +15,7 @@ _PAYER = "4uQeVj5tqViQh7yWWGStvkEG1Zmhx6uasJtWCJziofM"
 
 @dataclass
 class Landed:
-    """A transaction in a slot; `result` is the answer of `getTransaction`."""
+    """A transaction in a slot. `result` is the answer of `getTransaction`."""
 
     signature: str
     slot: int
@@ -37,9 +37,9 @@ class Account:
 
 @dataclass
 class Ledger:
-    """A tree of blocks. `head` is the tip that the node follows; the chain is the head and all blocks below it.
+    """A tree of blocks. `head` is the tip that the node follows. The chain is the head and all blocks below it.
 
-    A slot is confirmed with `confirm_lag` blocks above it, and finalized (the root) with `root_lag`.
+    A slot is confirmed once `confirm_lag` blocks are above it, and finalized (the root) once `root_lag` blocks are.
     """
 
     head: int = 1000
@@ -104,7 +104,7 @@ class Ledger:
     def signatures_for(
         self, address: str, commitment: Commitment, *, before: str | None, until: str | None, limit: int
     ) -> list[Landed]:
-        """Answer as `getSignaturesForAddress`: on the chain, newest first; nothing if `before` is unknown."""
+        """Return the answer of `getSignaturesForAddress`: on the chain, newest first; empty if `before` is unknown."""
         newest_first = [
             landed
             for slot in self.chain(commitment)
@@ -128,12 +128,12 @@ class Ledger:
 
 
 def made_up_signature(number: int) -> str:
-    """Return a well-formed signature; the same `number` gives the same signature."""
+    """Return a well-formed signature. The same `number` gives the same signature."""
     return b58encode(hashlib.sha512(b"headrace signature %d" % number).digest())
 
 
 def made_up_key(name: str) -> str:
-    """Return a well-formed public key; the same `name` gives the same key."""
+    """Return a well-formed public key. The same `name` gives the same key."""
     return b58encode(hashlib.sha256(b"headrace key " + name.encode()).digest())
 
 

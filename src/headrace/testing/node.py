@@ -39,7 +39,7 @@ class PubSubFaults:
     unanswered: set[str] = field(default_factory=set)
     """Methods that get no answer."""
     text_ids: str = ""
-    """Subscription ids are this text, with a number in place of `{}`; empty: ids are numbers."""
+    """Form of subscription ids: this text, with a number in place of `{}`. If empty, ids are numbers."""
     same_id: bool = False
     """Give all subscriptions the same id."""
     never_ack: bool = False
@@ -82,15 +82,15 @@ class _Client:
         try:
             self.unsent.put_nowait(message)
         except (ChannelClosed, ChannelFull):
-            pass  # the client is gone, or does not read
+            pass  # the client has gone, or does not read
 
 
 class ScriptedNode:
-    """A node on loopback. Use as `async with ScriptedNode() as node`; then `node.ws_url`, `node.http_url`.
+    """A node on loopback. Use as `async with ScriptedNode() as node`, then `node.ws_url` and `node.http_url`.
 
-    `advance_slot` and `emit_…` change the ledger and notify subscribers, here and at the `mirrors`: nodes with the same
-    ledger but faults of their own. `send_raw` sends any bytes. `faults` and `http_faults` switch faults on. `requests`
-    lists the methods called over WebSocket, in order.
+    `advance_slot` and `emit_…` change the ledger and notify the subscribers of this node and of its `mirrors`: nodes
+    with the same ledger but faults of their own. `send_raw` sends any bytes. `faults` and `http_faults` switch faults
+    on. `requests` lists the methods called over WebSocket, in order.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class ScriptedNode:
         mirrors: "Sequence[ScriptedNode]" = (),
     ) -> None:
         self.whole_transactions = whole_transactions
-        """Whether `transactionSubscribe` is accepted, as by Helius; other nodes answer -32601."""
+        """Whether `transactionSubscribe` is accepted, as by Helius. Other nodes answer -32601."""
         self.ledger = Ledger(head=first_slot, confirm_lag=confirm_lag, root_lag=root_lag)
         self.faults = PubSubFaults()
         self.http = HttpRpc(self.ledger)
@@ -143,7 +143,7 @@ class ScriptedNode:
         return self.http.url
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Return when `condition` holds. It is checked after each request and each start or end of a connection."""
+        """Return when `condition` is true. It is checked after each request and each start or end of a connection."""
         while not condition():
             self._changed.clear()
             await self._changed.wait()
@@ -186,7 +186,7 @@ class ScriptedNode:
         slot: int | None = None,
         result: dict[str, Any] | None = None,
     ) -> Landed:
-        """Land a transaction in `slot` (default: the head); `result` is the result for `getTransaction`."""
+        """Land a transaction in `slot` (default: the head). `result` is the result of `getTransaction`."""
         landed = self.ledger.land(mentions, logs, err=err, signature=signature, slot=slot, result=result)
         self._notify_landed(landed, "processed")
         return landed
@@ -350,7 +350,7 @@ def _keyed(slot: int, pubkey: str, account: Account, known: _Subscribed) -> dict
 
 def _account(account: Account, encoding: str) -> dict[str, object]:
     data = account.data
-    if encoding == "base64+zstd":  # streamed, so that the frame does not declare its size; nodes do the same
+    if encoding == "base64+zstd":  # streamed, so that the frame does not declare its size, as on real nodes
         packer = zstandard.ZstdCompressor(write_content_size=False).compressobj()
         data = packer.compress(data) + packer.flush()
     return {

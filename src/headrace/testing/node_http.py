@@ -33,19 +33,19 @@ class HttpFaults:
     delay_s: float = 0.0
     """Wait before each answer."""
     wrong_id: bool = False
-    """Answer under another id."""
+    """Answer with another id."""
     calls_left: int | None = None
-    """Number of calls to answer, where a batch counts as its calls. Later calls get 429 until this is set again."""
+    """Number of calls to answer; each call in a batch counts. Later calls get 429 until this is set again."""
     no_batches: bool = False
     """Answer a batch with one error, like nodes that don't support batches."""
     errors: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Method → JSON-RPC error."""
     results: dict[str, Any] = field(default_factory=dict)
-    """Method → result, whatever the ledger says."""
+    """Method → result, in place of the ledger's."""
     transactions: dict[str, Any] = field(default_factory=dict)
-    """Signature → `getTransaction` result, whatever the ledger says."""
+    """Signature → `getTransaction` result, in place of the ledger's."""
     statuses: dict[str, Any] = field(default_factory=dict)
-    """Signature → its element of `getSignatureStatuses`, whatever the ledger says."""
+    """Signature → its element of `getSignatureStatuses`, in place of the ledger's."""
     poison: str = ""
     """Signature that makes `getSignatureStatuses` fail."""
     nulls: int = 0
@@ -53,11 +53,14 @@ class HttpFaults:
     lost: set[str] = field(default_factory=set)
     """Signatures that are listed but never found."""
     raw: Callable[[dict[str, Any]], Iterable[bytes]] | None = None
-    """Returns the pieces of the answer to a request, status line included; the connection is closed after the last."""
+    """Returns the pieces of the answer to a request, status line included.
+
+    The connection is closed after the last piece.
+    """
     pause_s: float = 0.0
     """Wait between the pieces of `raw`."""
     first_page: list[Any] | None = None
-    """Answer to a listing that starts at the newest transaction, whatever the ledger says."""
+    """Answer to a listing that starts at the newest transaction, in place of the ledger's."""
     memo: str | None = None
     """The memo of every transaction in a listing."""
     unblocked: set[int] = field(default_factory=set)
@@ -67,7 +70,7 @@ class HttpFaults:
 
 
 class RpcProblem(Exception):  # noqa: N818  (becomes an answer)
-    """A JSON-RPC error to answer with."""
+    """A JSON-RPC error with which to answer."""
 
     def __init__(self, code: int, message: str) -> None:
         self.code, self.message = code, message
@@ -77,7 +80,7 @@ class RpcProblem(Exception):  # noqa: N818  (becomes an answer)
 class HttpRpc:
     """Answers `getSlot`, `getBlocks`, `getTransaction`, `getSignaturesForAddress`, … from a ledger.
 
-    `requests` lists the calls in order, `calls` only their methods, `batches` the number of calls in each batch.
+    `requests` lists the calls in order, `calls` only their methods, and `batches` the number of calls in each batch.
     """
 
     def __init__(self, ledger: Ledger) -> None:

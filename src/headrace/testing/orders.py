@@ -14,10 +14,10 @@ from headrace.orders.requests import TOKENS
 
 
 class ScriptedChain:
-    """A chain whose height changes only by `move`, and where a transaction lands only by `land`.
+    """A chain whose height changes only through `move`, and on which a transaction lands only through `land`.
 
-    `on_send` receives each transaction sent. `before_look` and `before_height` run at the start of those calls, so that
-    a test can change the chain between two calls. `away` makes every call fail.
+    `on_send` is called with each transaction sent. `before_look` and `before_height` run at the start of those calls,
+    so that a test can change the chain between two calls. `away` makes every call fail.
     """
 
     def __init__(self, *, height: int = 1000, validity: int = 150) -> None:
@@ -39,7 +39,7 @@ class ScriptedChain:
         return Blockhash(f"bh{self.height}", self.height + self.validity)
 
     def sign(self, instructions: Sequence[Instruction], blockhash: Blockhash) -> Signed:
-        """Sign any instructions; the memo becomes the transaction's name."""
+        """Sign any instructions. The memo becomes part of the transaction's signature."""
         memo = next(each.data.decode() for each in instructions if each.program_id == MEMO_PROGRAM)
         signature = f"{memo}:{blockhash.hash}"
         self.memos[signature] = memo
@@ -77,7 +77,7 @@ class ScriptedChain:
             self.landed.setdefault(signed.signature, landing or Landing("confirmed", None, None, BaseUnits(7)))
 
     def move(self, height: int) -> None:
-        """Set the height; all blocks up to it are finalized."""
+        """Set the height. All blocks up to it are finalized."""
         self.height = self.finalized = height
 
     def executions(self, memo: str) -> int:

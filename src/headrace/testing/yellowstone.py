@@ -46,7 +46,7 @@ class YellowstoneFaults:
     replay_leaves_out: set[int] = field(default_factory=set)
     """Slots left out of a replay."""
     silent: bool = False
-    """Send nothing more; the connection stays open."""
+    """Send nothing more. The connection stays open."""
     dropped: set[str] = field(default_factory=set)
     """Kinds of updates (`account`, `slot`, `block_meta` …) that are not sent."""
     repeat: int = 1
@@ -80,12 +80,12 @@ class _Client:
 
 
 class ScriptedYellowstone:
-    """A node on loopback. Use as `async with ScriptedYellowstone() as node`; then `node.url`, `node.http_url`.
+    """A node on loopback. Use as `async with ScriptedYellowstone() as node`, then `node.url` and `node.http_url`.
 
-    `advance_slot`, `emit_…` and `play` change the ledger and notify subscribers, here and at the `mirrors`: nodes with
-    the same ledger but faults of their own. `send` sends any message, `send_raw` any bytes, `end` a status. `faults`
-    and `http_faults` switch faults on. If `token` is given, clients must send it as `x-token`. `requests` lists all
-    requests of clients in order; `pings_answered` counts answers.
+    `advance_slot`, `emit_…` and `play` change the ledger and notify the subscribers of this node and of its `mirrors`:
+    nodes with the same ledger but faults of their own. `send` sends any message, `send_raw` any bytes, `end` a status.
+    `faults` and `http_faults` switch faults on. If `token` is given, clients must send it as `x-token`. `requests`
+    lists all requests of clients in order; `pings_answered` counts answers.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class ScriptedYellowstone:
         self._replay_slots = replay_slots
         self._clients: set[_Client] = set()
         self._history: dict[int, list[Any]] = {}
-        """By slot: its messages in the order sent, including statuses."""
+        """Slot → its messages in the order sent, including statuses."""
         self._versions: dict[int, int] = {}
         self._write_versions = itertools.count(1)
         self._announced: dict[Commitment, int] = {"confirmed": self.ledger.head - 1, "finalized": self.ledger.head - 1}
@@ -159,7 +159,7 @@ class ScriptedYellowstone:
         return max(min(self._history, default=self.ledger.head), self.ledger.head - self._replay_slots)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Return when `condition` holds. It is checked after each request and each end of a subscription."""
+        """Return when `condition` is true. It is checked after each request and each end of a subscription."""
         while not condition():
             self._changed.clear()
             await self._changed.wait()
@@ -167,7 +167,7 @@ class ScriptedYellowstone:
     # What happens on the chain.
 
     def advance_slot(self, *, parent: int | None = None, skip: int = 0) -> int:
-        """Finish the head's block, begin the next slot, return it. Send the slots that this confirms and finalizes."""
+        """Finish the head's block and begin the next slot; return it. Send the slots that it confirms and finalizes."""
         self.finish_block()
         slot = self.ledger.advance(parent=parent, skip=skip)
         self.send(status_message(slot, "first_shred", self.ledger.parent(slot)))
@@ -193,7 +193,7 @@ class ScriptedYellowstone:
         self.send(status_message(slot, "dead", self.ledger.parent(slot)))
 
     def create_bank_again(self) -> None:
-        """Begin the head's slot again as another version. Everything sent of the former version is void."""
+        """Begin the head's slot again as another version. Everything sent for the previous version is void."""
         slot = self.ledger.head
         self._versions[slot] = self._versions.get(slot, 0) + 1
         self.ledger.landed.pop(slot, None)
@@ -226,7 +226,7 @@ class ScriptedYellowstone:
         slot: int | None = None,
         result: dict[str, Any] | None = None,
     ) -> Landed:
-        """Land a transaction in `slot` (default: the head); `result` is the result for `getTransaction`."""
+        """Land a transaction in `slot` (default: the head). `result` is the result of `getTransaction`."""
         landed = self.ledger.land(mentions, logs, err=err, signature=signature, slot=slot, result=result)
         update = transaction_from_rpc(landed.result, source="", feed="", received_ns=0)
         self.send(transaction_message(update))

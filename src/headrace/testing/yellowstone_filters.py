@@ -14,7 +14,7 @@ _INTERSLOT: Final = frozenset(
 
 
 def names_of(message: Any, request: Any) -> list[str]:
-    """Return the names of the filters of `request` that `message` passes. If none, do not send it."""
+    """Return the names of the filters of `request` that `message` passes. If there are none, do not send it."""
     kind = message.WhichOneof("update_oneof")
     if kind == "account":
         return _fitting(request.accounts, lambda each: _account_fits(message.account.account, each))
@@ -32,7 +32,7 @@ def names_of(message: Any, request: Any) -> list[str]:
 
 
 def sliced(message: Any, slices: Iterable[Any]) -> Any:
-    """Return a copy of a message. Its account data are the given slices, joined; without slices they are whole."""
+    """Return a copy of a message. Its account data are the given slices, joined; without slices they are complete."""
     copy = geyser.SubscribeUpdate()
     copy.CopyFrom(message)
     if copy.WhichOneof("update_oneof") == "account" and (wanted := list(slices)):

@@ -1,4 +1,4 @@
-"""Encodes updates as the messages of a Yellowstone node. The source decodes such messages."""
+"""Encodes updates as the messages of a Yellowstone node, which the Yellowstone source decodes."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -33,7 +33,7 @@ def account_message(update: AccountUpdate) -> Any:
 
 
 def transaction_message(update: TransactionUpdate) -> Any:
-    """Return a `SubscribeUpdate` of one transaction. All its keys are static: none comes from a lookup table."""
+    """Return a `SubscribeUpdate` of one transaction. All its keys are static: none is from a lookup table."""
     message = geyser.SubscribeUpdate()
     message.transaction.slot = update.slot
     info = message.transaction.transaction

@@ -1,7 +1,7 @@
 """Venues: each quotes swaps and gives the instructions of a swap. Port and register."""
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from headrace.adapters import Register
 from headrace.model.amounts import BaseUnits
@@ -11,6 +11,8 @@ from headrace.model.transactions import Instruction
 
 class Venue(Protocol):
     """A market for pairs of mints. A quote is an offer, not a promise: the price may move until the swap lands.
+
+    A venue whose swaps only some chains execute has the names of these chains in `CHAINS`.
 
     Calls may run at the same time, and each may be cancelled at any moment. No call changes anything.
     """
@@ -22,6 +24,7 @@ class Venue(Protocol):
     async def quote(self, request: OrderRequest) -> Quote:
         """Return the offer for the request's amount, after fees, with its route.
 
+        The route leads from the mint in to the mint out, or all its pools trade these two mints and share the amount.
         Raises TransientError if the venue does not answer or has no pool for these mints.
         """
 
@@ -37,6 +40,17 @@ class Venue(Protocol):
 
     async def close(self) -> None:
         """Release all resources of the venue. Idempotent."""
+
+
+@runtime_checkable
+class ExactOutVenue(Protocol):
+    """A venue that also quotes the input for a wanted output."""
+
+    async def quote_exact_out(self, request: OrderRequest) -> Quote:
+        """Return the offer with the lowest input that brings at least `request.amount` of the mint out.
+
+        Raises TransientError as `Venue.quote` does.
+        """
 
 
 VENUES: Final[Register[Venue]] = Register(

@@ -1,136 +1,155 @@
-"""A venue of real pools: quotes by the programs' own rules from the accounts of a bank, and swaps for its chain."""
+"""A venue of real pools: quotes by the programs' own rules, and the instructions of swaps along their routes."""
 
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, Self
-
-import msgspec
+from typing import ClassVar, Final, Self
 
 from headrace.adapters import Context
-from headrace.config import SameAs
-from headrace.decoders.registry import Programs
 from headrace.model.amounts import BaseUnits, Bps
-from headrace.model.errors import BadInputError, ConfigError, TransientError
+from headrace.model.errors import TransientError
 from headrace.model.orders import BPS_WHOLE, Charge, Leg, OrderRequest, Quote
 from headrace.model.transactions import Instruction
-from headrace.programs.curves import CURVES
-from headrace.programs.quoting import Account, Clock, NoQuoteError, PoolQuote
-from headrace.programs.swapping import Order
-from headrace.programs.swaps import instructions
-from headrace.solana.bank import Bank, Held, shared_bank
+from headrace.programs.quoting import NoQuoteError, PoolQuote
+from headrace.solana.bank import shared_bank
+from headrace.venues.followed import FollowedPools
+from headrace.venues.router import THROUGH, Candidate, Route, cheapest_route, routes_of
+from headrace.venues.settings import PoolVenueSettings
+from headrace.venues.supply import BankPools, PoolState, PoolSupply
+from headrace.venues.swapping import fits, instructions_of
 
-POOLS_MAX: Final = 64
-"""Maximum number of pools per pair that are asked for a quote."""
-
-
-class PoolVenueSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[venues.pools]`."""
-
-    bank: Annotated[str | None, SameAs("bank.file")] = None
+ROUTES_MAX: Final = 8
+"""Maximum number of routes that are tried for one that fits into a transaction, the best first."""
 
 
 class PoolVenue:
-    """All pools in a bank, of all programs with a curve. A quote is the best quote of a single pool.
+    """All pools of all programs with a curve: in the bank if there is one, else those that the stream and nodes show.
 
-    The bank is also the local chain's, so a quote is computed from the state after the last transaction.
+    A quote is the best route whose swap fits into one transaction: one pool, two pools in turn, or a split over pools.
     """
 
     Settings: ClassVar = PoolVenueSettings
+    SECTION: ClassVar = "quotes"
     name: ClassVar[str] = "pools"
+    CHAINS: ClassVar = ("local",)
 
     @classmethod
     async def open(cls, settings: PoolVenueSettings, context: Context) -> Self:
-        """Return the venue. Raises ConfigError without a bank file."""
+        """Return the venue. Raises BadInputError for a file that is not a bank."""
+        programs = await asyncio.to_thread(context.programs)
         if settings.bank is None:
-            raise ConfigError("BANK_FILE", "nothing", "a bank file, as the venue of pools is chosen")
-        bank = await asyncio.to_thread(shared_bank, Path(settings.bank))
-        return cls(bank, await asyncio.to_thread(context.programs))
+            return cls(FollowedPools(context, programs, settings))
+        return cls(BankPools(await asyncio.to_thread(shared_bank, Path(settings.bank)), programs))
 
-    def __init__(self, bank: Bank, programs: Programs) -> None:
-        self._bank, self._programs = bank, programs
-        self._known: dict[str, tuple[Held, Account]] = {}
+    def __init__(self, supply: PoolSupply) -> None:
+        self._supply = supply
 
     async def quote(self, request: OrderRequest) -> Quote:
-        """Return the best offer. Raises TransientError if no pool of these mints gives a quote for the whole amount."""
-        accounts, clock = self._accounts(), self._clock()
-        mints = {request.token_in.mint, request.token_out.mint}
-        best: PoolQuote | None = None
-        for key, venue in self._pools(accounts, mints):
-            try:
-                found = CURVES[venue].read(key, accounts, clock).quote(request.token_in.mint, request.amount)
-            except (NoQuoteError, BadInputError):
-                continue
-            if found.amount_in == request.amount and (best is None or found.amount_out > best.amount_out):
-                best = found
-        if best is None:
-            raise TransientError("no pool gives a quote")
+        """Return the best offer. Raises TransientError if no route gives a quote for the whole amount."""
+        mint_in, mint_out = request.token_in.mint, request.token_out.mint
+        pools, candidates = await self._pools(mint_in, mint_out)
+        try:
+            routes = routes_of(candidates, mint_in, mint_out, request.amount)[:ROUTES_MAX]
+        except NoQuoteError as error:
+            raise TransientError("no pool gives a quote") from error
+        route = next((route for route in routes if fits(route, pools)), None)
+        if route is None:
+            raise TransientError("no route fits into one transaction")
+        return self._offer(route, pools)
+
+    async def quote_exact_out(self, request: OrderRequest) -> Quote:
+        """Return the offer with the lowest input, over one or two pools."""
+        mint_in, mint_out = request.token_in.mint, request.token_out.mint
+        pools, candidates = await self._pools(mint_in, mint_out)
+        try:
+            return self._offer(cheapest_route(candidates, mint_in, mint_out, request.amount), pools)
+        except NoQuoteError as error:
+            raise TransientError("no pool gives a quote") from error
+
+    async def _pools(self, mint_in: str, mint_out: str) -> tuple[dict[str, PoolState], list[Candidate]]:
+        """Return the pools by key, and those that can be quoted."""
+        pools = {pool.key: pool for pool in await self._supply.pools(mint_in, mint_out, THROUGH)}
+        read = [(pool.mints, pool.market()) for pool in pools.values()]
+        return pools, [Candidate(mints, market) for mints, market in read if market is not None]
+
+    def _offer(self, route: Route, pools: dict[str, PoolState]) -> Quote:
+        quotes = [quote for path in route.paths for quote in path]
+        slots = [slot for quote in quotes if (slot := pools[quote.pool].slot) is not None]
         return Quote(
             venue=self.name,
-            amount_in=request.amount,
-            amount_out=BaseUnits(best.amount_out),
-            fee_bps=_fee_bps(best),
-            route=(Leg(best.pool, best.mint_in, best.mint_out),),
-            slot=clock.slot,
-            fees=tuple(Charge(fee.to, fee.mint, BaseUnits(fee.amount)) for fee in best.fees),
-            impact=BaseUnits(best.impact),
+            amount_in=BaseUnits(route.amount_in),
+            amount_out=BaseUnits(route.amount_out),
+            fee_bps=_fee_bps(route),
+            route=tuple(
+                Leg(quote.pool, quote.mint_in, quote.mint_out, BaseUnits(quote.amount_in), BaseUnits(quote.amount_out))
+                for quote in quotes
+            ),
+            slot=min(slots, default=None),
+            fees=tuple(Charge(fee.to, fee.mint, BaseUnits(fee.amount)) for quote in quotes for fee in quote.fees),
+            impact=BaseUnits(sum(map(_impact, route.paths))),
+            spot=BaseUnits(sum(map(_spot, route.paths))),
         )
 
     async def swap(self, quote: Quote, owner: str, min_out: BaseUnits) -> Sequence[Instruction]:
-        """Return the instructions for the quote's pool in its current state. The swap itself enforces `min_out`."""
-        accounts, leg = self._accounts(), quote.route[0]
-        account = accounts.get(leg.pool)
-        if account is None or account.program not in CURVES:
-            raise TransientError("the pool is not known any more")
+        """Return the instructions along the quote's route in the current state of its pools.
+
+        The last swap of each path enforces its part of `min_out`.
+        """
+        mint_in, mint_out = quote.route[0].mint_in, quote.route[-1].mint_out
+        pools = {pool.key: pool for pool in await self._supply.pools(mint_in, mint_out, THROUGH)}
+        if any(leg.pool not in pools for leg in quote.route):
+            raise TransientError("a pool of the route is not known any more")
         try:
-            market = CURVES[account.program].read(leg.pool, accounts, self._clock())
-            now = market.quote(leg.mint_in, quote.amount_in)
-            order = Order(quote=now, user=owner, limit=min_out)
-            return instructions(account.program, order, accounts)
-        except (NoQuoteError, BadInputError) as error:
-            raise TransientError("the pool gives no swap") from error
+            return instructions_of(quote, pools, owner, min_out)
+        except NoQuoteError as error:
+            raise TransientError("the pools give no swap") from error
 
     async def check(self, *, thorough: bool) -> None:
-        """Do nothing: the bank is in this process."""
+        """Do nothing: whether nodes answer is shown by the source."""
 
     async def close(self) -> None:
-        """Do nothing: other parts of this process may use the bank."""
-
-    def _clock(self) -> Clock:
-        return Clock(*self._bank.clock)
-
-    def _accounts(self) -> dict[str, Account]:
-        """Return all accounts of the bank; accounts that have changed are decoded again."""
-        accounts = {}
-        for key, held in self._bank.accounts().items():
-            known = self._known.get(key)
-            if known is None or known[0].data != held.data or known[0].owner != held.owner:
-                decoded = self._programs.account(held.owner, held.data)
-                known = self._known[key] = held, Account.of(held.owner, held.data, decoded)
-            accounts[key] = known[1]
-        return accounts
-
-    def _pools(self, accounts: dict[str, Account], mints: set[str]) -> list[tuple[str, str]]:
-        """Return (key, program) of the pools of two mints."""
-        found = []
-        for key, account in accounts.items():
-            curve = CURVES.get(account.program)
-            if curve is None or account.name != curve.account:
-                continue
-            try:
-                pair = curve.mints(key, account, accounts)
-            except BadInputError:
-                continue
-            if pair is not None and set(pair) == mints:
-                found.append((key, account.program))
-        return found[:POOLS_MAX]
+        """Release the accounts that the venue follows."""
+        await self._supply.close()
 
 
-def _fee_bps(quote: PoolQuote) -> Bps:
-    """Return the sum of all fees, each in basis points of the amount from which it is taken; rounded up."""
+def _impact(path: Sequence[PoolQuote]) -> int:
+    """Return the output that a path loses because its swaps move prices; rounds down at each pool.
+
+    What the first pool loses is worth as much as the second pool's price before the swap says.
+    """
+    lost = 0
+    for quote in path:
+        net, gross = _priced(quote)
+        lost = quote.impact + (lost * gross // net if net else 0)
+    return lost
+
+
+def _spot(path: Sequence[PoolQuote]) -> int:
+    """Return the output of a path's input at the prices before the swap, without fees; rounds down at each pool."""
+    worth = path[0].amount_in
+    for quote in path:
+        net, gross = _priced(quote)
+        worth = worth * gross // net if net else 0
+    return worth
+
+
+def _priced(quote: PoolQuote) -> tuple[int, int]:
+    """Return the input after fees, and the output before fees at the price before the swap."""
     of_input = sum(fee.amount for fee in quote.fees if fee.mint == quote.mint_in)
     of_output = sum(fee.amount for fee in quote.fees if fee.mint == quote.mint_out)
-    bps = -(-of_input * BPS_WHOLE // quote.amount_in)
+    return quote.amount_in - of_input, quote.amount_out + of_output + quote.impact
+
+
+def _fee_bps(route: Route) -> Bps:
+    """Return the fees of a route, each in basis points of the amount from which it is taken; rounded up.
+
+    The pools of a path add up; of a split, the path with the highest fees counts.
+    """
+    return Bps(min(BPS_WHOLE - 1, max(sum(map(_fee_bps_of, path)) for path in route.paths)))
+
+
+def _fee_bps_of(quote: PoolQuote) -> int:
+    of_input = sum(fee.amount for fee in quote.fees if fee.mint == quote.mint_in)
+    of_output = sum(fee.amount for fee in quote.fees if fee.mint == quote.mint_out)
     gross = quote.amount_out + of_output
-    bps += -(-of_output * BPS_WHOLE // gross) if gross else 0
-    return Bps(min(bps, BPS_WHOLE - 1))
+    return -(-of_input * BPS_WHOLE // quote.amount_in) + (-(-of_output * BPS_WHOLE // gross) if gross else 0)

@@ -6,6 +6,7 @@ import grpc
 import msgspec
 import pytest
 
+from headrace.model.keys import b58decode
 from headrace.sources.yellowstone import YellowstoneSettings
 from headrace.sources.yellowstone.messages import geyser
 from headrace.testing.ledger import made_up_key, made_up_signature
@@ -79,6 +80,19 @@ async def test_after_every_status_the_source_comes_back(receiver: str, code: grp
         await still_flows(made)
         lost = "denied" if code.name in DENIED else "closed"
         assert made.count("source_reconnects_total", source="yellowstone-0", reason=lost) > 0
+
+
+@every_receiver
+async def test_transactions_of_statuses_are_fetched_whole(receiver: str) -> None:
+    async with rig(LOGS, receiver=receiver, filters="[transactions_status.all]") as made:
+        landed = made.node.ledger.land([PROGRAM])
+        message = geyser.SubscribeUpdate()
+        message.transaction_status.slot = landed.slot
+        message.transaction_status.signature = b58decode(landed.signature)
+        made.node.send(message)
+        feed = "filter:transactions_status.all"
+        await made.until(lambda: made.signatures(feed) == [landed.signature], flowing=True)
+        assert made.signatures(LOGS) == []
 
 
 @every_receiver

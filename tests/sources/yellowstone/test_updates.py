@@ -201,6 +201,19 @@ def test_kinds_without_a_type_are_left_out() -> None:
     assert read(message, "filter.9") == [Unused("transaction_status")]
 
 
+def test_status_of_a_transaction_has_the_transaction_fetched() -> None:
+    def status(slot: int, signature: bytes) -> geyser.SubscribeUpdate:
+        message = geyser.SubscribeUpdate()
+        message.transaction_status.slot, message.transaction_status.signature = slot, signature
+        return message
+
+    signature = made_up_signature(3)
+    found = read(status(7, b58decode(signature)), *NAMES[:2])
+    assert found == [LandedNotice(7, each, signature) for each in (LOGS, TRANSACTIONS)]
+    assert read(status(7, b"short"), NAMES[0]) == [Unreadable((LOGS,), "bad_signature", 7)]
+    assert read(status(2**63, b58decode(signature)), NAMES[0]) == [Unreadable((LOGS,), "bad_slot")]
+
+
 def test_block_is_read_as_its_transactions_and_accounts() -> None:
     message = geyser.SubscribeUpdate()
     message.block.slot = 1000

@@ -51,5 +51,5 @@ async def migrate_postgres(db: Any) -> None:
 
 
 def _statements(script: str) -> list[str]:
-    """Return the statements of a script, split at each `;` that ends a line; `executescript` would commit first."""
+    """Return the statements of a script, split at each `;` that ends a line. `executescript` would commit first."""
     return [statement for part in re.split(r";[ ]*$", script, flags=re.MULTILINE) if (statement := part.strip())]

@@ -1,4 +1,4 @@
-"""Check credentials: the only place where tokens and tickets become identities."""
+"""Checks credentials. No other module turns tokens and tickets into identities."""
 
 import math
 from collections.abc import Callable
@@ -23,7 +23,10 @@ from headrace.runtime.supervise import Supervisor
 
 RETRY_AFTER_S: Final = 1.0
 NOT_YET_MAX_S: Final = 3600.0
-"""Longest wait that a client is asked for until its token becomes valid. By then the client may have another token."""
+"""Maximum number of seconds that a client is asked to wait until its token becomes valid.
+
+By then it may have another token.
+"""
 
 _log = structlog.get_logger("auth")
 
@@ -40,7 +43,10 @@ class Authenticator:
         self._tasks: Supervisor | None = None
 
     async def start(self, tasks: Supervisor) -> None:
-        """Start; return once keys in a file are read. Raises ConfigError for a file without usable keys."""
+        """Start the readings of the issuer's keys. If the keys are in a file, return once they are read.
+
+        Raises ConfigError for a file without usable keys.
+        """
         self._tasks = tasks
         if not isinstance(self._keys, IssuerKeys):
             return
@@ -51,7 +57,7 @@ class Authenticator:
         self._keys.start(tasks)
 
     async def reload(self) -> None:
-        """Read keys in a file again at once, keys from a URL as soon as the pause since the last reading is over."""
+        """Read the keys again: from a file at once, from a URL as soon as the pause since the last reading is over."""
         if isinstance(self._keys, IssuerKeys):
             if self.settings.jwks_file is not None:
                 await self._keys.look()
@@ -59,7 +65,10 @@ class Authenticator:
                 self._keys.want()
 
     async def identify(self, credential: Credential) -> Identity:
-        """Return the credential's owner; a ticket is used up. Raises RequestError 101, 109 or (for a while) 108."""
+        """Return the credential's owner. A ticket can't be used again.
+
+        Raises RequestError 101, 109, or (if temporary) 108.
+        """
         outcome: str = "accepted"
         try:
             return await self._identify(credential)
@@ -120,7 +129,10 @@ def unavailable(error: TransientError) -> RequestError:
 
 
 def _not_yet(wait_s: float) -> RequestError:
-    """Return the refusal of a token that by our clock becomes valid later: the client is asked to try again then."""
+    """Return the refusal of a token that, by this server's clock, becomes valid later.
+
+    The client is asked to retry then.
+    """
     retry_after_ms = math.ceil(min(wait_s, NOT_YET_MAX_S) * 1000)
     return RequestError(ErrorCode.UNAVAILABLE, "token not valid yet", temporary=True, retry_after_ms=retry_after_ms)
 

@@ -1,4 +1,4 @@
-"""Read a JSON Web Key Set (RFC 7517) from an untrusted source: only valid public keys of one algorithm pass. Pure."""
+"""Parses a JSON Web Key Set (RFC 7517) from an untrusted source. Only valid public keys of one algorithm pass. Pure."""
 
 from typing import Any, Final, Literal, TypeAlias
 
@@ -13,7 +13,7 @@ BYTES_MAX: Final = 262_144
 KEYS_MAX: Final = 256
 MODULUS_BITS: Final = range(2048, 8193)
 EXPONENT_MAX: Final = 2**32
-"""Largest RSA exponent; with a larger exponent each signature would be costly to check."""
+"""Largest RSA exponent. With a larger one, each signature would be expensive to check."""
 
 PublicKeyAlgorithm: TypeAlias = Literal["RS256", "ES256"]
 Keys: TypeAlias = dict[str | None, Any]
@@ -21,7 +21,7 @@ Keys: TypeAlias = dict[str | None, Any]
 
 
 class _Entry(msgspec.Struct, frozen=True):
-    """The members of an entry that are read. `d` and `k` are parts of secret keys, which should never be published."""
+    """The members of an entry that are used. `d` and `k` are parts of secret keys, which should never be published."""
 
     kty: str
     kid: str | None = None
@@ -45,9 +45,9 @@ _entry = msgspec.json.Decoder(_Entry)
 
 
 def read_keys(text: bytes, algorithm: PublicKeyAlgorithm) -> Keys:
-    """Return the usable keys. Other entries are skipped; a `kid` that two entries have is left out.
+    """Return the usable keys. Other entries are skipped, and so are all keys whose `kid` occurs twice.
 
-    Raises BadInputError if the text is no key set, or has no usable key.
+    Raises BadInputError if the text is not a key set, or has no usable key.
     """
     if len(text) > BYTES_MAX:
         raise BadInputError("too_large", f"more than {BYTES_MAX} bytes")

@@ -1,4 +1,4 @@
-"""The keys that tokens are checked with: one secret, or the issuer's public keys, read again when they change."""
+"""The keys with which tokens are checked: one secret, or the issuer's public keys, read again when they change."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,7 +19,7 @@ from headrace.runtime.health import Health
 from headrace.runtime.supervise import Supervisor
 
 KEPT_S: Final = 86_400
-"""Longest time for which keys stay valid without a successful reading: they may have been withdrawn meanwhile."""
+"""Maximum time in seconds that keys stay valid without a successful reading. They may have been withdrawn meanwhile."""
 
 Load = Callable[[], Awaitable[bytes]]
 
@@ -32,13 +32,13 @@ class KeyRing(Protocol):
     async def find(self, kid: str | None) -> Sequence[Any]:
         """Return the keys, at least one, that may have signed a token with this `kid`.
 
-        Raises BadInputError if there is no such key, and TransientError if it is not known whether there is one. A call
-        waits for at most one reading of the issuer's keys, and concurrent calls wait for the same reading.
+        Raises BadInputError if there is no such key, and TransientError if that is unknown. A call waits for at most
+        one reading of the issuer's keys, and concurrent calls wait for the same reading.
         """
 
 
 class SharedSecret:
-    """One secret for all tokens, whatever `kid` a token names; also the previous secret, while it is replaced."""
+    """One secret for all tokens, whatever `kid` a token names, and the previous secret while it is being replaced."""
 
     def __init__(self, secret: str, previous: str | None = None) -> None:
         self._secrets = [each.encode() for each in (secret, previous) if each]
@@ -53,8 +53,8 @@ class SharedSecret:
 class IssuerKeys:
     """Public keys by `kid`, read again every `jwks_refresh_s`, and when a token names an unknown key.
 
-    `load` returns the key set as bytes. Only one reading runs at a time, with a pause of `jwks_rest_s` after each,
-    however many tokens ask for one. During the pause `find` raises TransientError for an unknown key. A failed reading
+    `load` returns the key set as bytes. Only one reading runs at a time, followed by a pause of `jwks_rest_s`, however
+    many tokens name unknown keys. During the pause, `find` raises TransientError for an unknown key. A failed reading
     changes no key.
     """
 
@@ -105,7 +105,7 @@ class IssuerKeys:
         self._wanted.set()
 
     async def look(self) -> str:
-        """Read the keys again, and resume waiting calls. Return the problem, or an empty text."""
+        """Read the keys again, and resume waiting calls. Return the problem, or an empty text if there was none."""
         self._looking, self._failed, problem = True, True, ""
         try:
             async with asyncio.timeout(self._settings.jwks_timeout_s):
@@ -122,13 +122,13 @@ class IssuerKeys:
             looked.set()
         if problem:
             _log.warning("issuer_keys_not_read", problem=problem, keys=len(self._keys))
-        # /health/ready shows this text to anyone; the log has the exact problem.
+        # /health/ready shows this text to anyone. The log has the exact problem.
         detail = "the issuer's keys can't be had" if problem else f"{len(self._keys)} keys of the issuer"
         self._health.report("auth", ready=bool(self._keys), detail=detail)
         return problem
 
     def _get(self, kid: str | None) -> Any:
-        """Return a known key. A token without a `kid` may mean the key if there is only one."""
+        """Return a known key. If there is only one key, it is also the key of tokens without a `kid`."""
         if self._clock.monotonic() - self._known_at_s > KEPT_S:
             return None
         if kid is None and len(self._keys) == 1:

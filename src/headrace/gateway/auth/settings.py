@@ -1,4 +1,4 @@
-"""Settings of authentication; settings that contradict each other are refused at the start."""
+"""Settings of authentication. Settings that contradict each other are refused at the start."""
 
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -10,7 +10,7 @@ from headrace.model.errors import ConfigError
 from headrace.protocol.credential_state import Terms
 
 SECRET_LENGTH_MIN: Final = 32
-"""Fewest bytes of a secret: the length of HS256's hash (RFC 7518 §3.2)."""
+"""Minimum length of a secret in bytes: the length of HS256's hash (RFC 7518 §3.2)."""
 
 PUBLIC_KEYS: Final = ("rs256", "es256")
 
@@ -19,7 +19,7 @@ _Claim = msgspec.Meta(min_length=1, max_length=128)
 
 
 class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Section `[auth]`. `mode` sets the one algorithm that tokens are checked with, whatever a token claims."""
+    """Section `[auth]`. `mode` sets the only algorithm with which tokens are checked, whatever a token claims."""
 
     mode: Annotated[
         Literal["off", "hs256", "rs256", "es256"],
@@ -112,7 +112,7 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         return f"<AuthSettings {self.mode}>"
 
     def __post_init__(self) -> None:
-        """Raise ConfigError naming a setting that is missing or superfluous."""
+        """Raise ConfigError naming a missing or superfluous setting."""
         if self.mode == "hs256":
             check_secret(self.jwt_secret)
             if self.jwt_secret_previous is not None:
@@ -135,7 +135,7 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 def check_secret(secret: str | None, name: str = "JWT_SECRET") -> None:
-    """Raise ConfigError for a secret that is not safe for HS256."""
+    """Raise ConfigError if the secret is not safe for HS256."""
     expected = f"{SECRET_LENGTH_MIN} bytes or more (openssl rand -base64 48 makes some)"
     if secret is None:
         raise ConfigError(name, "nothing", expected)

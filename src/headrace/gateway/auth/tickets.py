@@ -1,4 +1,4 @@
-"""Tickets replace a token, once and for seconds, in places where a token must not appear, such as URLs."""
+"""Tickets: single-use credentials, valid for seconds, that replace a token where it must not appear, as in URLs."""
 
 import hashlib
 import secrets
@@ -17,13 +17,13 @@ _LENGTH_MAX: Final = 128
 
 
 class Tickets(Protocol):
-    """A ticket can be redeemed once, by any bearer, until it expires; afterwards it is unknown."""
+    """A ticket can be redeemed once, by any bearer, until it expires. Afterwards it is unknown."""
 
     async def issue(self, identity: Identity) -> str:
         """Return a new ticket. Raises RequestError 111 if too many tickets are unused."""
 
     async def redeem(self, ticket: str) -> Identity | None:
-        """Use a ticket up and return its identity; None for a ticket that is not valid, or not any more."""
+        """Redeem a ticket and return its identity; None if the ticket is not valid, or no longer valid."""
 
 
 class _Waiting(NamedTuple):
@@ -32,7 +32,7 @@ class _Waiting(NamedTuple):
 
 
 class MemoryTickets:
-    """Tickets of one process, kept as digests: neither the time of a look-up nor a memory dump reveals a ticket."""
+    """Tickets of one process, kept as digests. Neither the time of a look-up nor a memory dump reveals a ticket."""
 
     def __init__(self, clock: Clock, *, ticket_s: float, tickets_max: int) -> None:
         self._clock, self._ticket_s, self._tickets_max = clock, ticket_s, tickets_max
@@ -62,7 +62,7 @@ class MemoryTickets:
         return None if waiting is None else self._forget(waiting)
 
     def _drop_old(self, now_s: float) -> None:
-        """Drop expired tickets. All tickets live equally long, so the oldest expire first."""
+        """Drop expired tickets. All tickets are valid for the same time, so the oldest expire first."""
         while self._waiting and next(iter(self._waiting.values())).until_s <= now_s:
             self._forget(self._waiting.popitem(last=False)[1])
 

@@ -1,4 +1,4 @@
-"""Check JSON Web Tokens (RFC 7519): an identity comes only from a token signed by a trusted issuer and valid now."""
+"""Checks JSON Web Tokens (RFC 7519). An identity comes only from a valid token that a trusted issuer has signed."""
 
 import math
 from typing import Any, Final
@@ -17,14 +17,14 @@ MOMENT_MAX: Final = 2**53
 
 _OPTIONS: Final[Any] = {
     "require": ["exp", "sub"],
-    "verify_exp": False,  # checked by our clock, below
+    "verify_exp": False,  # checked with the service's clock, below
     "verify_nbf": False,
     "verify_iat": False,
 }
 
 
 class NotYetValid(BadInputError):  # noqa: N818  (passes with time)
-    """Valid token whose time begins `wait_s` from now: the clock of its issuer is ahead of ours."""
+    """A valid token, but only from `wait_s` from now on, because its issuer's clock is ahead of the service's."""
 
     def __init__(self, wait_s: float) -> None:
         self.wait_s = wait_s
@@ -34,7 +34,7 @@ class NotYetValid(BadInputError):  # noqa: N818  (passes with time)
 class Tokens:
     """Turns a token into an Identity. The algorithm is the configured one, whatever the token claims.
 
-    A refusal is a BadInputError. Its `reason` is for metrics, never for the sender.
+    A refusal is a BadInputError. Its `reason` is for metrics, and is never shown to the sender.
     """
 
     def __init__(self, settings: AuthSettings, keys: KeyRing, clock: Clock) -> None:
@@ -45,8 +45,8 @@ class Tokens:
     async def verify(self, token: str) -> Identity:
         """Return the identity of the bearer.
 
-        Raises BadInputError for a refused token (NotYetValid passes with time), and TransientError while the keys can't
-        be read.
+        Raises BadInputError for a refused token (NotYetValid if the token becomes valid later), and TransientError
+        while the keys can't be read.
         """
         if len(token) > self._settings.token_bytes_max:
             raise BadInputError("too_long")
@@ -62,7 +62,7 @@ class Tokens:
         return self._identity(self._claims(token, last))
 
     def _kid(self, token: str) -> str | None:
-        """Return the `kid` that the token names; nothing else is taken from the unverified header."""
+        """Return the `kid` that the token names. Nothing else is taken from the unverified header."""
         try:
             header = jwt.get_unverified_header(token)
         except (jwt.PyJWTError, RecursionError, ValueError):
@@ -126,7 +126,7 @@ class Tokens:
 
 
 def _moment(value: object) -> float:
-    """Return seconds since 1970 (RFC 7519 §2). Raises BadInputError if the value is no number in range."""
+    """Return seconds since 1970 (RFC 7519 §2). Raises BadInputError if the value is not a number in range."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MOMENT_MAX:
         raise BadInputError("malformed")
     return value

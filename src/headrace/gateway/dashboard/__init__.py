@@ -1,1 +1,1 @@
-"""The page that shows the stream live: HTML, CSS and JavaScript, no build."""
+"""The page that shows the stream live, in HTML, CSS and JavaScript without a build step."""

@@ -1,1 +1,1 @@
-"""Check a client before the gateway serves it: origins, addresses, numbers, rates and deadlines."""
+"""Checks on a client before the gateway serves it: origins, addresses, counts, rates and deadlines."""

@@ -1,4 +1,4 @@
-"""Admission of clients: from which pages, from which addresses, how many at once and how fast."""
+"""Admission of clients: from which pages and addresses they may come, how many at once, and how fast."""
 
 import ipaddress
 from collections import Counter
@@ -18,13 +18,13 @@ from headrace.protocol.session import TokenBucket
 from headrace.runtime.clock import Clock
 
 _ADDRESS_BITS: Final = 64
-"""Prefix length of IPv6: one customer usually has a whole /64 network, which counts as one address."""
+"""Prefix length of IPv6. One customer usually has a whole /64 network, which counts as one address."""
 
 _MAPPED_BITS: Final = 96
-"""Bits of an IPv6 address that say that the other bits are an IPv4 address."""
+"""Prefix length in bits of the IPv6 addresses that represent IPv4 addresses."""
 
 _ADDRESS_LENGTH_MAX: Final = 64
-"""Longest text whose address is remembered, in characters. A longer text is hardly an address."""
+"""Longest text, in characters, whose parsed address is cached. A longer text is hardly an address."""
 
 _ORIGINS_LOGGED_MAX: Final = 100
 
@@ -47,10 +47,13 @@ class _Visitor:
 
 
 class Admission:
-    """Checks a new connection in this order: `check_host`, `check_origin`, `address_of`, `enter`; at its end `leave`.
+    """Checks a new connection in this order: `check_host`, `check_origin`, `address_of`, `enter`.
 
-    `local`: the server listens on this machine only, so pages from this machine are allowed. `demo`: the server plays a
-    public recording, so a page opened as a file may read it. Raises ConfigError for settings that can't be read.
+    At its end, call `leave`.
+    - `local`: the server listens on this machine only, so pages from this machine are allowed.
+    - `demo`: the server plays a public recording, so a page opened as a file may read it.
+
+    Raises ConfigError for settings that can't be parsed.
     """
 
     def __init__(self, clock: Clock, settings: AdmissionSettings | None = None, *, demo: bool = False) -> None:
@@ -66,7 +69,7 @@ class Admission:
         self.apply(settings or AdmissionSettings())
 
     def apply(self, settings: AdmissionSettings) -> None:
-        """Change the settings that may change while running. Raises ConfigError, and then changes nothing."""
+        """Change the settings that may change while running. If it raises ConfigError, nothing is changed."""
         origins = frozenset(_origin(text) for text in settings.origins if text != "*")
         self._proxies = tuple(map(_network, settings.trusted_proxies))
         self._origins, self._any_origin = origins, "*" in settings.origins
@@ -89,13 +92,13 @@ class Admission:
         return page.site == site_of(host, page.scheme) or (self.local and _is_loopback(page.site.host))
 
     def check_host(self, hosts: Sequence[str]) -> None:
-        """Raise Refused 400 for several names, 421 for a public name if the server listens on this machine only.
+        """Raise Refused 400 for several names, and 421 for a public name if the server listens on this machine only.
 
-        A page may let its own name resolve to 127.0.0.1 (DNS rebinding); every browser then treats this server as the
-        page's own. A proxy on this machine may forward public names: then make it a trusted proxy, or add its name to
+        A page may make its own name resolve to 127.0.0.1 (DNS rebinding), and every browser then treats this server as
+        the page's own. If a proxy on this machine forwards public names, make it a trusted proxy, or add its name to
         the origins.
         """
-        if len(hosts) > 1:  # a proxy before this server may have read another name
+        if len(hosts) > 1:  # a proxy in front of this server may have read another name
             raise Refused(HTTPStatus.BAD_REQUEST, "more than one Host")
         if not self.local or self._proxies or self._any_origin:
             return
@@ -124,8 +127,8 @@ class Admission:
     def address_of(self, peer: str, forwarded: Sequence[str]) -> str:
         """Return the address to which limits apply: `peer`, or the client that a trusted proxy names.
 
-        Every proxy appends the address that it got the request from. So the right-most address that is not a trusted
-        proxy's is the last that a trusted proxy saw. Addresses to the left of it may be made up.
+        Each proxy appends the address from which it received the request. So the right-most address that does not
+        belong to a trusted proxy is the last one that a trusted proxy saw. Addresses to its left may be made up.
         """
         address = _address(peer)
         if address is None or not self._is_proxy(address):
@@ -148,7 +151,10 @@ class Admission:
         return address is not None and self._is_proxy(address)
 
     def enter(self, address: str) -> None:
-        """Count a new connection. Raises Refused 429 if the address has too many, or opens them too fast."""
+        """Count a new connection.
+
+        Raises Refused 429 if the address has too many connections, or opens them too fast.
+        """
         now_s = self._clock.monotonic()
         for gone in self._gone.due(now_s):
             del self._visitors[gone]
@@ -178,7 +184,7 @@ class Admission:
             self._gone.set(address, self._clock.monotonic())
 
     def enter_user(self, user_id: str) -> bool:
-        """Count one more stream of this user; False, and nothing is counted, if the user has the most allowed."""
+        """Count one more stream of this user. Returns False, and counts nothing, if the user has the maximum number."""
         if self.has_enough(user_id):
             return False
         self.users[user_id] += 1
@@ -191,7 +197,7 @@ class Admission:
             del self.users[user_id]
 
     def has_enough(self, user_id: str) -> bool:
-        """Return whether the user already has the most streams allowed."""
+        """Return whether the user has the maximum number of streams."""
         return self.users[user_id] >= self.settings.per_user_max
 
     def _is_proxy(self, address: _Address) -> bool:
@@ -203,7 +209,7 @@ def _too_many(what: str, retry_after_s: float) -> Refused:
 
 
 def _address(text: str) -> _Address | None:
-    """Read an address with or without a port, brackets or a zone; None for any other text."""
+    """Parse an address with or without a port, brackets or a zone; None for any other text."""
     return _read_address(text) if len(text) <= _ADDRESS_LENGTH_MAX else _read_address.__wrapped__(text)
 
 
@@ -230,7 +236,7 @@ def _key(address: _Address | None) -> str:
 
 
 def _network(text: str) -> _Network:
-    """Read an address or a network. An IPv4 network written as IPv6 is read as IPv4, as client addresses are."""
+    """Parse an address or a network. An IPv4 network written as IPv6 becomes IPv4, like client addresses."""
     try:
         network = ipaddress.ip_network(text.removeprefix("[").removesuffix("]") if text.startswith("[") else text)
     except ValueError as error:

@@ -9,7 +9,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Deadlines(Generic[K]):
-    """Deadlines of equal length, one for each key; setting, clearing and finding a due deadline cost O(1)."""
+    """Deadlines of equal duration, one for each key. Setting, clearing and finding a due deadline cost O(1)."""
 
     def __init__(self, after_s: float) -> None:
         self.after_s = after_s
@@ -22,16 +22,16 @@ class Deadlines(Generic[K]):
         return key in self._due_s
 
     def set(self, key: K, now_s: float) -> None:
-        """Set the deadline of `key` to `after_s` from now; replaces an earlier deadline."""
+        """Set the deadline of `key` to `after_s` from now. Replaces an earlier deadline."""
         self._due_s[key] = now_s + self.after_s
         self._due_s.move_to_end(key)
 
     def clear(self, key: K) -> None:
-        """Remove the deadline of `key`; idempotent."""
+        """Remove the deadline of `key`. Idempotent."""
         self._due_s.pop(key, None)
 
     def due(self, now_s: float) -> list[K]:
-        """Return the keys whose time is over, oldest first, and clear their deadlines."""
+        """Return the keys whose deadlines have passed, oldest first, and clear these deadlines."""
         over: list[K] = []
         while self._due_s:
             key, due_s = next(iter(self._due_s.items()))
@@ -43,13 +43,16 @@ class Deadlines(Generic[K]):
 
 
 HORIZON_S: Final = 3600
-"""Longest time until an alarm. A later alarm is due early, at this distance, which bounds the seconds to look at."""
+"""Maximum seconds until an alarm is due.
+
+A later alarm is due early, after this time, to limit the seconds to search.
+"""
 
 
 class Alarms(Generic[K]):
-    """One alarm for each key, to the second; setting and clearing cost O(1).
+    """One alarm for each key, to the second. Setting and clearing cost O(1).
 
-    An alarm beyond HORIZON_S is due early: its owner then checks what is due, and sets the alarm again.
+    An alarm later than HORIZON_S is due early. Its owner then checks what is due, and sets the alarm again.
     """
 
     def __init__(self) -> None:
@@ -60,7 +63,7 @@ class Alarms(Generic[K]):
         return len(self._second_of)
 
     def set(self, key: K, at_s: float, now_s: float) -> None:
-        """Set the key's alarm to `at_s`, in place of its earlier alarm; infinity clears the alarm."""
+        """Set the key's alarm to `at_s`, in place of its earlier alarm. Infinity clears the alarm."""
         self.clear(key)
         if at_s < math.inf:
             second = math.ceil(min(at_s, now_s + HORIZON_S))
@@ -68,7 +71,7 @@ class Alarms(Generic[K]):
             self._due.setdefault(second, {})[key] = None
 
     def clear(self, key: K) -> None:
-        """Remove the alarm of this key; idempotent."""
+        """Remove the alarm of this key. Idempotent."""
         second = self._second_of.pop(key, None)
         if second is not None:
             keys = self._due[second]

@@ -1,4 +1,4 @@
-"""Counts and deadlines of everything that has a socket here."""
+"""Counts and deadlines of everything that has a socket in the gateway."""
 
 import asyncio
 import math
@@ -16,30 +16,30 @@ from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
 
 RETRY_AFTER_S: Final = (1, 5)
-"""Range in seconds of the wait that a refused client is asked for; drawn at random, so that not all return at once."""
+"""Range in seconds of the wait that a refused client is asked for. Drawn at random, so that not all return at once."""
 
 KEEP_ALIVE_S: Final = 5.0
-"""Seconds for which a connection stays open after its last answer without a new request."""
+"""Seconds that a connection stays open after its last answer without a new request."""
 
 
 class Abortable(Hashable, Protocol):
     """Connection that can be dropped at once."""
 
     def abort(self) -> None:
-        """Drop the connection, or answer that its time is over."""
+        """Drop the connection, or send an answer that its time is over."""
 
 
 class Filling(Hashable, Protocol):
     """Connection whose socket may be full."""
 
     def still_full(self) -> None:
-        """Act on a socket that was full for the whole time."""
+        """Handle a socket that was full for the whole time."""
 
 
 class Stalling:
-    """Socket that may be full: after `_watch_unsent` it must take some of the unsent bytes in time, or it is dropped.
+    """Socket that may be full. After `_watch_unsent` it must accept some of the unsent bytes in time, or it is dropped.
 
-    `_unsent` is the number of unsent bytes at the last check. Attributes and slots are those of the subclasses.
+    `_unsent` is the number of unsent bytes at the last check. The subclasses define the attributes and their slots.
     """
 
     __slots__ = ()
@@ -49,7 +49,7 @@ class Stalling:
     _unsent: int
 
     def still_full(self) -> None:
-        """Drop the connection unless it took some of the unsent bytes: a slow client is not a dead one."""
+        """Drop the connection unless it accepted some of the unsent bytes, because a slow client is not a dead one."""
         if self.transport.get_write_buffer_size() < self._unsent:
             self._watch_unsent()
         else:
@@ -67,14 +67,14 @@ class Beating(Hashable, Protocol):
         """Send a heartbeat."""
 
     def no_pong(self) -> None:
-        """Act on a heartbeat without an answer."""
+        """Handle a heartbeat without an answer."""
 
 
 class Idling(Hashable, Protocol):
     """Connection that may be unused."""
 
     def idle(self) -> None:
-        """Act on a connection without a command for the whole time."""
+        """Handle a connection that has had no command for the whole time."""
 
 
 class Waking(Hashable, Protocol):
@@ -85,7 +85,7 @@ class Waking(Hashable, Protocol):
 
 
 class Doorkeeper:
-    """Counts connections, and keeps their deadlines: requests, heartbeats, slow clients, closing handshakes."""
+    """Counts connections and keeps their deadlines: for requests, heartbeats, slow clients and closing handshakes."""
 
     def __init__(
         self, settings: GatewaySettings, clock: Clock, metrics: Metrics, admission: Admission | None = None
@@ -95,6 +95,8 @@ class Doorkeeper:
         self.clock = clock
         self.draining = False
         self.refused = metrics.counter("gateway_refused", "Handshakes and requests refused at the door", ("status",))
+        most = metrics.gauge("gateway_connections_max", "Most WebSocket connections at once")
+        most.set_function(lambda: float(self.settings.connections_max))
         self.rates = RequestRates(clock, lambda: self.admission.settings.requests_per_s, self.refused)
         self.waiting: Counter[str] = Counter()
         """Number of connections that are not WebSockets (or not yet), by peer."""
@@ -115,7 +117,10 @@ class Doorkeeper:
         self.settings = settings
 
     def begin_waiting(self, peer: str) -> HTTPStatus | None:
-        """Count a connection that is no WebSocket (yet); return a status to refuse it with if there are too many."""
+        """Count a connection that is not a WebSocket (yet).
+
+        If there are too many, return a status with which to refuse it.
+        """
         self.waiting[peer] += 1
         self._waiting_all += 1
         if self._waiting_all > self.settings.http_connections_max:
@@ -126,7 +131,7 @@ class Doorkeeper:
         return None
 
     def overrun(self, peer: str) -> bool:
-        """Return whether so many refused connections stay open that even an answer costs too much."""
+        """Return whether so many refused connections are open that even an answer costs too much."""
         return (
             self._waiting_all > 2 * self.settings.http_connections_max
             or self.waiting[peer] > 2 * self.admission.settings.http_per_address_max
@@ -144,19 +149,19 @@ class Doorkeeper:
         return random.randint(*RETRY_AFTER_S)  # noqa: S311  (spreads load, protects nothing)
 
     async def run(self) -> None:
-        """Act on deadlines until cancelled."""
+        """Handle deadlines until cancelled."""
         while True:
             await self.clock.sleep(self._round_s)
             self.round()
 
     def drop_all(self) -> None:
-        """Drop connections that were asked to end, or have not sent a whole request, whatever time they have left."""
+        """Drop connections that were asked to end or have not sent a whole request, even before their deadlines."""
         for deadlines in (self.requests, self.kept, self.closing):
             for waiting in deadlines.due(math.inf):
                 waiting.abort()
 
     def round(self) -> None:
-        """Act on everything that is due now."""
+        """Handle everything that is due now."""
         now_s = self.clock.monotonic()
         for deadlines in (self.requests, self.kept, self.closing):
             for late in deadlines.due(now_s):

@@ -1,4 +1,4 @@
-"""Origins of pages: the form that a browser sends, the form in a setting, and whether both match. Pure."""
+"""Origins of pages: the form that a browser sends, the form in a setting, and whether they match. Pure."""
 
 import difflib
 import ipaddress
@@ -14,13 +14,13 @@ EXPECTED: Final = (
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _NEVER: Final = frozenset({"ws", "wss", "ftp", "about", "blob", "data", "javascript"})
-"""Schemes that no page has as its origin."""
+"""Schemes that are never the origin of a page."""
 
 _ORIGIN: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#@\s\\]*)")
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:*]*)(?::([0-9]{1,5}))?")
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?")
 _NULL: Final = frozenset({"null", "file://"})
-"""Origins that browsers send for a page opened as a file: `null`, or in some apps' web views `file://`."""
+"""Origins that browsers send for a page opened as a file: `null`, or `file://` in the web views of some apps."""
 
 
 class Site(NamedTuple):
@@ -31,7 +31,7 @@ class Site(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """Origin of a page. `any_label`: every page whose host has exactly one label before `site.host`."""
+    """Origin of a page. With `any_label`, every page whose host has exactly one label before `site.host`."""
 
     scheme: str
     site: Site
@@ -55,7 +55,7 @@ NULL: Final = Origin("null", Site("", None))
 
 
 def sent(text: str) -> Origin | None:
-    """Read the `Origin` of a request; None for text that no browser sends."""
+    """Parse the `Origin` of a request; None for text that no browser sends."""
     if text.lower() in _NULL:
         return NULL
     parts = _ORIGIN.fullmatch(text)
@@ -67,9 +67,9 @@ def sent(text: str) -> Origin | None:
 
 
 def configured(text: str) -> Origin:
-    """Read an origin from a setting.
+    """Parse an origin from a setting.
 
-    If no page can have this origin, raises a ValueError that names the expected form.
+    Raises ValueError naming the expected form if no page can have this origin.
     """
     if text.lower() in _NULL:
         return NULL
@@ -90,7 +90,7 @@ def configured(text: str) -> Origin:
 
 
 def site_of(authority: str, scheme: str) -> Site | None:
-    """Read `host` or `host:port` as a browser does with this scheme; None for any other text."""
+    """Parse `host` or `host:port` as a browser does with this scheme; None for any other text."""
     parts = _AUTHORITY.fullmatch(authority)
     if parts is None:
         return None
@@ -124,5 +124,5 @@ def _is_address(name: str) -> bool:
 
 
 def _is_typo(scheme: str) -> bool:
-    """Return whether the scheme looks like a misspelt http or https."""
+    """Return whether the scheme looks like a misspelling of http or https."""
     return bool(difflib.get_close_matches(scheme, _DEFAULT_PORTS, 1, 0.75))

@@ -1,4 +1,4 @@
-"""The rate of HTTP requests of one address, or, once the user is known, of one user."""
+"""The rate of HTTP requests of one address or, once the user is known, of one user."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -13,16 +13,17 @@ from headrace.runtime.clock import Clock
 
 
 class Asker(NamedTuple):
-    """The address or user that a request counts for."""
+    """The address or user for which a request is counted."""
 
     kind: Literal["address", "user"]
     name: str
 
 
 class RequestRates:
-    """A rate limit for each asker: `per_s()` requests a second, and as many at once; `refused` counts refusals.
+    """A rate limit for each asker: `per_s()` requests a second, and as many at once. `refused` counts refusals.
 
-    After a second without a request an asker's bucket is full again, so the asker is forgotten; this bounds the memory.
+    After a second without a request, an asker's bucket is full again, so the asker is forgotten. This limits the
+    memory.
     """
 
     def __init__(self, clock: Clock, per_s: Callable[[], int], refused: Counter) -> None:
@@ -31,7 +32,7 @@ class RequestRates:
         self._resting: Deadlines[Asker] = Deadlines(1.0)
 
     def take(self, asker: Asker) -> None:
-        """Count a request. Raises Refused 429 above the rate, and then counts nothing."""
+        """Count a request. If the rate is exceeded, raises Refused 429 and counts nothing."""
         now_s, per_s = self._clock.monotonic(), self._per_s()
         for rested in self._resting.due(now_s):
             del self._buckets[rested]

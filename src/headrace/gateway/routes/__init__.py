@@ -1,4 +1,4 @@
-"""The HTTP side: one Litestar application from the handlers in this folder."""
+"""The HTTP routes: one Litestar application from the handlers in this folder."""
 
 from headrace.gateway.routes.application import build
 

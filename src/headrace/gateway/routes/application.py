@@ -1,4 +1,4 @@
-"""Join the handlers to one application: problem details for errors, security headers everywhere, HEAD as GET."""
+"""Joins the handlers to one application: problem details for errors, security headers everywhere, HEAD as GET."""
 
 import re
 from collections import Counter
@@ -39,7 +39,7 @@ HEADERS: Final = (
     (b"x-frame-options", b"DENY"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
-    (b"vary", b"origin"),  # also if the request has no origin: a cache could give that answer to a page
+    (b"vary", b"origin"),  # even if the request has no origin: a cache could give that answer to a page
 )
 _HANDLERS: Final = (
     *health.HANDLERS,
@@ -58,16 +58,16 @@ DEFAULTS: Final = (
 """Headers of answers that do not set these headers themselves."""
 
 _MISSING: Final = re.compile(r"Missing required query parameter '(\w+)' for path ")
-"""Text of Litestar about a missing parameter without a default."""
+"""Litestar's message about a missing parameter without a default."""
 
 _NAMES: Final = {"from_s": "from", "to_s": "to", "from_slot": "from", "to_slot": "to", "from_seq": "fromSeq"}
-"""Argument of a handler → the parameter that a client gives, where Python can't have that name."""
+"""Argument of a handler → the name of the parameter, where that is not a valid name in Python."""
 
 _TOO_LARGE: Final = Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, headers={"Connection": "close"})
 
 
 def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASGIApp:
-    """Return the ASGI application; `more` are handlers that a benchmark or a test adds."""
+    """Return the ASGI application. `more` are handlers that a benchmark or a test adds."""
     handlers: list[ControllerRouterHandler] = [*_HANDLERS, *more]
     if context.options.dashboard:
         handlers += dashboard.HANDLERS
@@ -96,7 +96,7 @@ def build(context: Context, more: Sequence[ControllerRouterHandler] = ()) -> ASG
 
 
 class _Outer:
-    """The outermost layer: the limit of bodies, HEAD answered as GET, and the headers of every answer."""
+    """The outermost layer: limits the size of bodies, answers HEAD as GET, and adds the headers of every answer."""
 
     def __init__(self, app: ASGIApp, context: Context) -> None:
         self._app, self._context = app, context
@@ -118,12 +118,12 @@ class _Outer:
             await refuse(send_guarded, _TOO_LARGE)
             return
         if scope["method"] == "HEAD":
-            scope = cast("Scope", {**scope, "method": HttpMethod.GET})  # the connection leaves the body out
+            scope = cast("Scope", {**scope, "method": HttpMethod.GET})  # the connection omits the body
         await self._app(scope, receive, send_guarded)
 
 
 async def _refuse_repeats(request: Request[Any, Any, Any]) -> None:
-    """Refuse two values for one parameter. Async, because Litestar runs other functions in a thread."""
+    """Refuse a request that gives a parameter twice. Async, because Litestar runs other functions in a thread."""
     counts = Counter(name for name, _ in request.query_params.multi_items())
     errors = [wrong(name, "is given more than once") for name, count in counts.items() if count > 1]
     if errors:
@@ -131,9 +131,12 @@ async def _refuse_repeats(request: Request[Any, Any, Any]) -> None:
 
 
 def _on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    """Answer a refusal by Litestar: routing, validation, body size. Only faults of parameters are shown."""
+    """Build the response for a request that Litestar itself rejected (routing, validation, body size).
+
+    Only parameter errors are described to the client.
+    """
     status = error.status_code
-    # their frames refer to the request, and the request to its answer: a cycle
+    # Their frames refer to the request, and the request to its answer: a reference cycle.
     error.__cause__ = error.__context__ = None
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
         _clear_frames(error)
@@ -146,7 +149,7 @@ def _on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[
 
 
 def _clear_frames(error: ValidationException) -> None:
-    """Clear the frames of the exceptions behind `error`.
+    """Clear the frames of the exceptions that caused `error`.
 
     Litestar collects these exceptions in a list. The frame that caught them keeps the list, and their tracebacks keep
     the frame. Without clearing, each wrong parameter would leave a cycle for the garbage collector.

@@ -1,4 +1,4 @@
-"""The AsyncAPI 3 description of WebSockets and event streams, generated from the code's own shapes."""
+"""The AsyncAPI 3 description of WebSockets and event streams, generated from the shapes that the code uses."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -103,7 +103,7 @@ def _channels() -> Document:
 
 
 def _operations() -> Document:
-    """Describe what the server receives (commands) and sends (all other frames)."""
+    """Describe which frames the server receives (commands) and which it sends (all others)."""
     operations: Document = {}
     for channel, sent in (("stream", STREAM), ("events", OVER_HTTP), ("order", ORDER)):
         operations[f"send_{channel}"] = {
@@ -127,7 +127,7 @@ def _operations() -> Document:
 
 
 def _without_discriminators(schema: Any) -> None:
-    """Drop discriminators, in place: AsyncAPI has another form for them, and every tag is already in its schema."""
+    """Remove discriminators in place. AsyncAPI has another form for them, and every tag is already in its schema."""
     for value in schema.values() if isinstance(schema, dict) else schema:
         if isinstance(value, dict):
             value.pop("discriminator", None)
@@ -172,7 +172,7 @@ def _in_channel(channel: str, name: str) -> Document:
 
 
 def _name(command: str) -> str:
-    """Return a command's name among the messages: `order.get` → `OrderGetCommand`."""
+    """Return the message name of a command: `order.get` → `OrderGetCommand`."""
     return "".join(part.capitalize() for part in command.split(".")) + "Command"
 
 

@@ -1,4 +1,4 @@
-"""`POST /api/ws/broadcast`: how applications send messages."""
+"""`POST /api/ws/broadcast`, with which applications send messages."""
 
 from http import HTTPStatus
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""Keep what the handlers need in the state of the application."""
+"""The application's state from which handlers get everything that they need."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from headrace.protocol.frames import Framer
 
 @dataclass(frozen=True)
 class Context:
-    """The gateway's options and parts, and what its sessions share with its handlers."""
+    """The gateway's options and parts, and the objects that its sessions share with its handlers."""
 
     options: GatewayOptions
     parts: GatewayContext

@@ -54,7 +54,7 @@ def script(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 @get("/client/headrace.js", opt=guards.OPEN, include_in_schema=False, sync_to_thread=False)
 def client(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Get the JavaScript client for pages to import; the files of this route and the next are links to `clients/js`."""
+    """Get the JavaScript client, for pages to import. This file and `subscription.js` are links to `clients/js`."""
     return _CLIENT.answer(request)
 
 

@@ -23,7 +23,7 @@ from headrace.protocol.sse import position_of
 MEDIA_TYPE: Final = "text/event-stream"
 RETRY_AFTER_S: Final = 5
 RETRY_FULL_S: Final = 60
-"""Wait in seconds for a user who already has the most connections allowed."""
+"""Wait in seconds for a user who already has the maximum number of connections."""
 
 _HEADERS: Final = (
     (b"content-type", MEDIA_TYPE.encode()),
@@ -100,7 +100,7 @@ class _Answer:
         )
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        """Answer. Nothing is awaited between the checks and the stream, so the limits hold."""
+        """Send the answer. Nothing is awaited between the checks and the stream, so the limits hold."""
         admission = self._sessions.keeper.admission
         try:
             _check_room(self._sessions, self._identity)

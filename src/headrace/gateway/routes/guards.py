@@ -1,7 +1,7 @@
-"""Guard the routes. Every route needs a credential unless marked open; with authentication off, no route does.
+"""Guards of the routes. Every route needs a credential, unless it is marked open or authentication is off.
 
 A handler calls `identity_of(request)` for the caller, `await admit(request, topic)` before it shows a topic, and
-`acting_user` before it acts for a user. It has `guards=[admin_only]` if it is for admins only.
+`acting_user` before it acts for a user. A handler for admins only has `guards=[admin_only]`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ OPEN: Final[Mapping[str, Any]] = MappingProxyType({"open": True})
 """`opt` of a handler that needs no credential."""
 
 BY_TICKET: Final[Mapping[str, Any]] = MappingProxyType({"ticket": True})
-"""`opt` of a handler that also takes `?ticket=`, for clients that can't set headers (a browser's EventSource)."""
+"""`opt` of a handler that also accepts `?ticket=`, for clients that can't set headers (a browser's EventSource)."""
 
 CHALLENGE: Final = 'Bearer realm="headrace"'
 
@@ -36,14 +36,14 @@ _Connection = ASGIConnection[Any, Any, Any, Any]
 
 
 async def authenticated(connection: _Connection, handler: BaseRouteHandler) -> None:
-    """Store the caller's identity for `identity_of`, or raise Refused 401; the guard of all routes."""
+    """Store the caller's identity for `identity_of`, or raise Refused 401. This is the guard of all routes."""
     if not handler.opt.get("open"):
         tickets = connection.query_params.getall("ticket", []) if handler.opt.get("ticket") else []
         await identify(connection.scope, context_of(connection), tickets)
 
 
 def admin_only(connection: _Connection, _handler: BaseRouteHandler) -> None:
-    """Raise Refused 403 unless the caller is an admin; a guard."""
+    """Guard that raises Refused 403 unless the caller is an admin."""
     if context_of(connection).parts.auth is not None:
         identity = identity_of(connection)
         if identity is None or not identity.admin:
@@ -51,7 +51,7 @@ def admin_only(connection: _Connection, _handler: BaseRouteHandler) -> None:
 
 
 async def metrics_reader(connection: _Connection, handler: BaseRouteHandler) -> None:
-    """Allow every caller, or only admins, as the settings say; the guard of `/metrics`."""
+    """Guard of `/metrics`. Allows every caller, or admins only, depending on the settings."""
     auth = context_of(connection).parts.auth
     if auth is not None and not auth.settings.metrics_open:
         await identify(connection.scope, context_of(connection))
@@ -59,25 +59,25 @@ async def metrics_reader(connection: _Connection, handler: BaseRouteHandler) -> 
 
 
 def identity_of(connection: _Connection) -> Identity | None:
-    """Return the caller's identity; None with authentication off, and on open routes."""
+    """Return the caller's identity; None on open routes, and if authentication is off."""
     identity: Identity | None = connection.scope.get("user")
     return identity
 
 
 def user_of(scope: Scope) -> str | None:
-    """Return the user that makes the request; None with authentication off."""
+    """Return the user who makes the request; None if authentication is off."""
     identity: Identity | None = scope.get("user")
     return None if identity is None else identity.subject
 
 
 def reader(connection: _Connection, anyone: Callable[[str], bool] = lambda _: True) -> Callable[[str], bool]:
-    """Return a test whether the caller may read a topic; with authentication off, the test is `anyone`."""
+    """Return a function that tests whether the caller may read a topic; `anyone` if authentication is off."""
     identity = identity_of(connection)
     return anyone if identity is None else identity.may_read
 
 
 async def admit(connection: _Connection, topic: str) -> None:
-    """Raise Refused 403 for a topic that the caller may not read, 503 while the owner of an order can't be read."""
+    """Raise Refused 403 if the caller may not read the topic, and 503 while the owner of an order can't be read."""
     identity, owners = identity_of(connection), context_of(connection).sessions.order_topics
     if identity is None or identity.may_read(topic):
         return
@@ -90,9 +90,9 @@ async def admit(connection: _Connection, topic: str) -> None:
 
 
 def acting_user(connection: _Connection, asked: str | None = None) -> str | None:
-    """Return the user for whom the caller acts: the caller; with authentication off, the user that was `asked` for.
+    """Return the user for whom the caller acts: the caller or, if authentication is off, the user in `asked`.
 
-    Raises Refused 403 for a caller that asked for another user.
+    Raises Refused 403 if the caller asked for another user.
     """
     identity = identity_of(connection)
     if identity is None:
@@ -103,7 +103,7 @@ def acting_user(connection: _Connection, asked: str | None = None) -> str | None
 
 
 async def identify(scope: Scope, context: Context, tickets: Sequence[str] = ()) -> None:
-    """Store the caller's identity, from a bearer token or one of these tickets; with authentication off, do nothing.
+    """Store the caller's identity, from a bearer token or one of these tickets. Do nothing if authentication is off.
 
     Raises Refused 400, 401, 429 or 503.
     """
@@ -156,5 +156,5 @@ def check_topic(name: str) -> None:
 
 
 def is_listed(name: str) -> bool:
-    """Return whether a topic is listed for any caller: topics of users and of their orders are not."""
+    """Return whether a topic is listed for any caller. Topics of users and of their orders are not."""
     return name.partition(":")[0] not in OF_AN_OWNER

@@ -1,4 +1,4 @@
-"""Report over HTTP that the process is alive, its readiness, and its metrics."""
+"""HTTP routes for liveness, readiness and metrics."""
 
 from typing import Any, Final, Literal
 
@@ -14,8 +14,8 @@ from headrace.runtime.metrics import Metrics
 class Component(msgspec.Struct, frozen=True):
     """The state of one part. Times are wall time in milliseconds since 1970.
 
-    `required`: the server is ready only while this part is. `since`: when `ready` last changed. `last_error`, and
-    `last_error_at`: why the part was last not ready; null if it was always ready.
+    `required`: the server is ready only while this part is. `since`: when `ready` last changed. `last_error` and
+    `last_error_at`: why and when the part was last not ready; null if it was always ready.
     """
 
     ready: bool
@@ -27,7 +27,7 @@ class Component(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """`ready` if every required part is ready; then the HTTP status is 200, else 503."""
+    """`ready` if every required part is ready, with HTTP status 200; otherwise the status is 503."""
 
     status: Literal["ready", "not ready"]
     components: dict[str, Component]

@@ -1,4 +1,4 @@
-"""Check every request before its handler is found: rate, CORS, and how refusals are answered."""
+"""Checks on every request before its handler is found: rate and CORS. Also how refusals are answered."""
 
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -19,12 +19,12 @@ _log = structlog.get_logger("gateway")
 
 
 def values(scope: Scope, name: bytes) -> list[str]:
-    """Return all values of a header; `name` in lower case."""
+    """Return all values of a header. `name` is in lower case."""
     return [value.decode("latin-1") for key, value in scope.get("headers", ()) if key == name]
 
 
 def address_of(scope: Scope, admission: Admission) -> str:
-    """Return the client's address, for the limits that apply to an address."""
+    """Return the client's address, to which the limits per address apply."""
     client = scope["client"]
     return admission.address_of(client[0] if client else "", values(scope, b"x-forwarded-for"))
 
@@ -36,14 +36,14 @@ async def refuse(send: Send, refused: Refused) -> None:
 
 
 async def answer(send: Send, status: int, body: bytes, headers: Headers = ()) -> None:
-    """Send a whole answer; `body` is a problem, or empty."""
+    """Send a whole answer. `body` is a problem, or empty."""
     kind = [(b"content-type", PROBLEM_TYPE.encode()), (b"content-length", str(len(body)).encode())] if body else []
     await send({"type": "http.response.start", "status": status, "headers": [*kind, *headers]})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def answer_to_defect(path: str, error: Exception) -> Answer:
-    """Log an error that no code expected; return the answer 500, which shows nothing of it."""
+    """Log an unexpected error. Return the answer 500, which reveals nothing about the error."""
     _log.error("request_failed", path=path, error=repr(error), exc_info=error)
     return answer_to(Refused(HTTPStatus.INTERNAL_SERVER_ERROR))
 
@@ -59,7 +59,7 @@ _EXPOSED: Final = (b"access-control-expose-headers", b"retry-after")
 
 
 class CrossOrigin:
-    """Answers preflights, marks answers for allowed pages, and refuses changes that other pages ask for.
+    """Answers preflights, marks answers for allowed pages, and refuses changes requested by other pages.
 
     Credentials are in the `Authorization` header, never in cookies, so `access-control-allow-credentials` is not sent:
     a browser adds no credential of its own to the request of another site's page.
@@ -85,7 +85,7 @@ class CrossOrigin:
             self._admission.check_origin(origins, hosts)
         except Refused as refused:
             if scope["method"] in _READING:
-                await self._app(scope, receive, send)  # without the header the browser hides the answer from the page
+                await self._app(scope, receive, send)  # without the header, the browser hides the answer from the page
             else:
                 await refuse(send, refused)
             return
@@ -103,15 +103,15 @@ class CrossOrigin:
 
 
 PROBES: Final = frozenset({"/health/live", "/health/ready"})
-"""Paths that are never refused: a busy server is not a dead one."""
+"""Paths that are never refused, so that a busy server is not taken for a dead one."""
 
 _COUNTED: Final = "counted_for"
 
 
 class Counted:
-    """Refuses requests above the rate before anything else is done; not even a credential is checked.
+    """Refuses requests above the rate before anything else is done. Not even a credential is checked.
 
-    Users who share an address use up none of its rate, except by requests above their own rate.
+    Users who share an address use up its rate only with requests above their own rate.
     """
 
     def __init__(self, app: ASGIApp, keeper: Doorkeeper) -> None:
@@ -130,7 +130,7 @@ class Counted:
 
 
 def count_for_user(scope: Scope, rates: RequestRates, user_id: str) -> None:
-    """Count the request for this user instead of its address. Raises Refused 429 above the user's rate."""
+    """Count the request for this user instead of its address. Raises Refused 429 if the user's rate is exceeded."""
     asker = Asker("user", user_id)
     rates.take(asker)
     discount(scope, rates)
@@ -138,7 +138,7 @@ def count_for_user(scope: Scope, rates: RequestRates, user_id: str) -> None:
 
 
 def discount(scope: Scope, rates: RequestRates) -> None:
-    """Take the request out of the rate, because another limit applies to it."""
+    """Remove the request from the counted rate, because another limit applies to it."""
     asker = scope["state"].pop(_COUNTED, None)
     if asker is not None:
         rates.give_back(asker)

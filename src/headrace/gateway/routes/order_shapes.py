@@ -1,6 +1,6 @@
 """Shapes of orders in the OpenAPI document: requests and answers.
 
-The tests compare real answers with these shapes: values (by schemathesis) and the names of all fields.
+The tests compare real answers with these shapes: the values (by schemathesis) and the names of all fields.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -19,7 +19,7 @@ _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
 
 class _Shape(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """A shape that is only described, never built."""
+    """A shape that is only described. No instance is ever built."""
 
 
 class Execution(msgspec.Struct, frozen=True):
@@ -98,8 +98,22 @@ class Asked(_Shape):
     execution: Execution
 
 
+class FillView(_Shape):
+    """Audit of a fill: `spot - fees - impact = quoted`, `quoted - slippage = received`, in base units of `mintOut`.
+
+    `spot`, `fees` and `impact` are null where the venue does not give them.
+    """
+
+    spot: str | None
+    fees: str | None
+    impact: str | None
+    quoted: str
+    slippage: str
+    received: str
+
+
 class OrderView(Asked):
-    """An order as it is now. Amounts are base units as text."""
+    """The current state of an order. Amounts are base units as text."""
 
     order_id: str
     status: OrderStatus
@@ -109,6 +123,7 @@ class OrderView(Asked):
     min_out: str | None
     amount_out: str | None
     executed_price: str | None
+    fill: FillView | None
     tx_hash: str | None
     error_reason: str | None
     fate: Fate | None
@@ -122,7 +137,7 @@ class OrderView(Asked):
 
 
 class OrderPage(_Shape):
-    """Orders, newest first; `nextCursor` asks for the next page.
+    """Orders, newest first. `nextCursor` asks for the next page.
 
     `unreadable` orders are missing: a person must look.
     """
@@ -154,7 +169,7 @@ class OrderSnapshot(_Shape, tag_field="type", tag="snapshot"):
 
 
 class OrderHeartbeat(_Shape, tag_field="type", tag="heartbeat"):
-    """Sent repeatedly, so that a client knows that the stream works; `lastSeq`: the order's newest update."""
+    """Sent repeatedly, so that a client knows that the stream works. `lastSeq` is the order's newest update."""
 
     order_id: str
     last_seq: int
@@ -184,7 +199,7 @@ class HoldingView(_Shape):
 
 
 class PortfolioView(_Shape):
-    """The portfolio of a user; the fills of `unreadable` orders are missing."""
+    """The portfolio of a user. The fills of `unreadable` orders are missing."""
 
     user_id: str
     fills: int
@@ -203,17 +218,23 @@ class LegView(_Shape):
     pool: str
     input_mint: str
     output_mint: str
+    amount_in: str | None
+    amount_out: str | None
 
 
 class OfferView(_Shape):
-    """The best offer, and all offers in short. Amounts are base units as text; `impact` is in those of `outputMint`."""
+    """The best offer, and all offers in short.
+
+    Amounts are base units as text; `impact` is in base units of `outputMint`. `maxIn` is null with `ExactIn`.
+    """
 
     input_mint: str
     output_mint: str
     amount_in: str
     amount_out: str
     min_out: str
-    swap_mode: Literal["ExactIn"]
+    max_in: str | None
+    swap_mode: Literal["ExactIn", "ExactOut"]
     slippage_bps: int
     venue: str
     fee_bps: int
@@ -257,7 +278,7 @@ _KEY: Final = {
 
 
 def describe(document: dict[str, Any]) -> dict[str, Any]:
-    """Complete the document, in place."""
+    """Add the shapes of orders to the OpenAPI document, in place."""
     answers = [shape for shapes in _ANSWERS.values() for shape in shapes.values()]
     _, components = msgspec.json.schema_components([NewOrder, OrderProblem, *answers], ref_template=_REF)
     document.setdefault("components", {}).setdefault("schemas", {}).update(components)

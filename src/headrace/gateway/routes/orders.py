@@ -20,10 +20,10 @@ from headrace.orders.requests import read_json
 from headrace.protocol.orders import event_frame, offer_view, order_view
 
 STREAMS: Final = ("/api/orders/{id}/stream", "/ws/{id}")
-"""Paths of an order's stream; both are part of the API."""
+"""Paths of an order's stream. Both are part of the API."""
 
 PLACING: Final = ("/api/orders/execute", "/execute")
-"""Paths that take orders; both are part of the API."""
+"""Paths that accept orders. Both are part of the API."""
 
 JSON_TYPE: Final = "application/json"
 
@@ -114,7 +114,7 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
     ) -> Response[bytes]:
         """Get the sum of a user's executed orders: balances, cost and profit."""
         owner = guards.acting_user(request, user)
-        if owner is None:  # with authentication off the caller is unknown
+        if owner is None:  # if authentication is off, the caller is unknown
             fields = {"user": "is missing"}
             raise OrderRefused(HTTPStatus.BAD_REQUEST, "invalid_query", "whose portfolio is not said", fields=fields)
         return _json(await intake.portfolio(owner))
@@ -134,13 +134,18 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
             ),
         ],
         amount: Annotated[
-            str, QueryParameter(min_length=1, max_length=_TEXT_MAX, description="Base units of what is given")
+            str,
+            QueryParameter(
+                min_length=1,
+                max_length=_TEXT_MAX,
+                description="Base units of what is given; with `ExactOut`, of what is wanted",
+            ),
         ],
         slippage_bps: Annotated[
             int | None, QueryParameter(ge=0, le=10_000, name="slippageBps", description="By default as for an order")
         ] = None,
         swap_mode: Annotated[
-            str, QueryParameter(max_length=_TEXT_MAX, name="swapMode", description="Only `ExactIn`")
+            str, QueryParameter(max_length=_TEXT_MAX, name="swapMode", description="`ExactIn` or `ExactOut`")
         ] = "ExactIn",
     ) -> Response[bytes]:
         """Get the best offer of all venues for an amount, as an order would take it. Nothing is ordered."""
@@ -162,7 +167,7 @@ def handlers(intake: Intake) -> Sequence[ControllerRouterHandler]:
 
 
 async def place(intake: Intake, scope: Scope, body: bytes) -> Answer:
-    """Take an order, and return the answer. Raises OrderRefused."""
+    """Accept an order and return the answer. Raises OrderRefused."""
     given = read_body(next(iter(values(scope, b"content-type")), ""), body)
     if isinstance(given, dict):
         given = of_user(given, guards.user_of(scope))
@@ -192,12 +197,12 @@ def off() -> Sequence[ControllerRouterHandler]:
 
 
 def refuse_stream(_connection: object, _opening: object) -> Endpoint:
-    """Raise Refused 501, because this server takes no orders."""
+    """Raise Refused 501, because this server accepts no orders."""
     raise Refused(HTTPStatus.NOT_IMPLEMENTED, "this server takes no orders")
 
 
 def read_body(content_type: str, body: bytes) -> Any:
-    """Read the body's JSON with fractions as Decimal. Raises OrderRefused for other types, and for a repeated key."""
+    """Parse the body's JSON, with fractions as Decimal. Raises OrderRefused for other types, and for a repeated key."""
     if content_type.partition(";")[0].strip().lower() != JSON_TYPE:
         raise OrderRefused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", f"expected {JSON_TYPE}")
     return read_json(body)

@@ -1,4 +1,4 @@
-"""Places orders over HTTP without the router, whose look-ups would take half the time of a request."""
+"""Places orders over HTTP without Litestar's router, which would take half the time of a request."""
 
 from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -15,8 +15,8 @@ from headrace.orders.intake import Intake
 class Placing:
     """Answers a POST that places an order, and passes every other request on.
 
-    The answers are the same, byte for byte, as those of the routes with the same paths. The routes exist for the
-    documents, and for requests with a query.
+    The answers are the same, byte for byte, as those of the routes with the same paths. Those routes exist for the
+    OpenAPI document, and for requests with a query.
     """
 
     def __init__(self, app: ASGIApp, intake: Intake, context: Context) -> None:
@@ -32,7 +32,7 @@ class Placing:
             await self._app(scope, receive, send)
             return
         message = await receive()
-        if message["type"] == "http.request":  # has the whole body; otherwise the client is gone
+        if message["type"] == "http.request":  # with the whole body; any other message: the client has gone
             await _send(await self._answer(scope, message["body"]), send)
 
     async def _answer(self, scope: Scope, body: bytes) -> Answer:

@@ -1,4 +1,4 @@
-"""The OpenAPI document at `/schema`: from Litestar's handlers, completed with what Litestar can't know."""
+"""The OpenAPI document at `/schema`: generated from Litestar's handlers, completed with facts that Litestar lacks."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -44,8 +44,8 @@ _REF: Final = "#/components/schemas/{name}"
 def openapi(described: Sequence[ControllerRouterHandler]) -> ControllerRouterHandler:
     """Return the handler of `/schema`, which describes the handlers in `described`.
 
-    The document is made by an application that serves nothing, because Litestar would add pages with scripts from other
-    sites.
+    The document is made by a separate application that serves nothing. Otherwise Litestar would add pages with scripts
+    from other sites.
     """
 
     @cache
@@ -68,7 +68,7 @@ def openapi(described: Sequence[ControllerRouterHandler]) -> ControllerRouterHan
 
 
 def security_of(handler: HTTPRouteHandler) -> list[dict[str, list[str]]]:
-    """Return the alternative credentials of a route; the empty alternative stands for authentication off."""
+    """Return the alternative credentials of a route. The empty alternative means that authentication may be off."""
     if handler.opt.get("open") and not handler.guards:
         return []
     credentials = [BEARER, TICKET] if handler.opt.get("ticket") else [BEARER]

@@ -24,7 +24,10 @@ OffsetQuery: TypeAlias = Annotated[
 
 
 def position(epoch: str | None, offset: str | None) -> Position | None:
-    """Return the position that `epoch` and `offset` name together. Raises Refused 400 if only one of them is given."""
+    """Return the position of `epoch` and `offset`; None if both are missing.
+
+    Raises Refused 400 if only one is given.
+    """
     if epoch is None or offset is None:
         if epoch is not None or offset is not None:
             missing, given = ("offset", epoch) if offset is None else ("epoch", offset)
@@ -42,7 +45,7 @@ def position(epoch: str | None, offset: str | None) -> Position | None:
 
 
 class Wrong(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One parameter that is wrong, and the beginning of its value."""
+    """One wrong parameter, and the beginning of its value."""
 
     name: str
     message: str
@@ -67,12 +70,12 @@ class Place(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, position: Position) -> "Place":
-        """Return the place of a position."""
+        """Return the position in the form that HTTP answers use."""
         return cls(position.epoch, str(position.offset))
 
 
 class Unrecoverable(Problem, frozen=True, kw_only=True):
-    """The log does not have the messages after the given position; `newest` is a position to continue from."""
+    """The log no longer has the messages after the given position. `newest` is a position to continue from."""
 
     topic: str
     given: Place
@@ -102,11 +105,12 @@ def problems(*statuses: HTTPStatus) -> dict[int, ResponseSpec]:
 
 
 def portable(schema: Any) -> Any:
-    """Rewrite a JSON schema, in place, into forms that tools of other languages read correctly; return it.
+    """Rewrite a JSON schema in place, into forms that tools of other languages read correctly. Return the schema.
 
-    Python's anchors in patterns become JavaScript's. A boolean of one value becomes a `const`, because generators of
-    clients know enumerations of text and integers only. A property's default moves into its description, because
-    generators make a property with a default required; here it may be absent, in requests and in answers.
+    - Python's anchors in patterns become JavaScript's.
+    - A boolean of one value becomes a `const`, because client generators know only enumerations of text and integers.
+    - A property's default moves into its description. Generators make a property with a default required, but it may be
+      absent, in requests and in answers.
     """
     if isinstance(schema, dict) and schema.get("enum") in ([True], [False]):
         (schema["const"],) = schema.pop("enum")

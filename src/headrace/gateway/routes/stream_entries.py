@@ -22,7 +22,7 @@ from headrace.protocol.shapes import Command
 
 
 class _OrderWithKey(OrderOfAnyType, kw_only=True, rename="camel"):
-    """The body of `POST /api/orders/execute`, with the key that is a header there."""
+    """The body of `POST /api/orders/execute`, and the key that HTTP has in a header."""
 
     idempotency_key: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
 
@@ -51,7 +51,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "order.get": Command("Look at an order", OneOrder, (Order, shapes.Error)),
     "order.cancel": Command("Cancel an order", OneOrder, (Order, shapes.Error)),
 }
-"""All commands. Commands on orders are here, because their data has the shapes of the HTTP routes."""
+"""All commands. Commands on orders are defined in this module, because their data has the shapes of the HTTP routes."""
 
 ERRORS: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.INTERNAL: "a defect of the server",

@@ -14,7 +14,7 @@ from headrace.model.errors import RequestError
 
 
 class Ticket(msgspec.Struct, frozen=True):
-    """Valid once, within `expires_in_s` seconds, on this server; with the token's user, permissions and expiry."""
+    """Valid once, within `expires_in_s` seconds, on this server, with the token's user, permissions and expiry."""
 
     ticket: str
     expires_in_s: float

@@ -1,4 +1,4 @@
-"""The topics and their recent messages over HTTP."""
+"""HTTP routes for topics and their recent messages."""
 
 import heapq
 from http import HTTPStatus
@@ -24,7 +24,7 @@ _Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many at m
 
 
 class TopicEntry(msgspec.Struct, frozen=True):
-    """A topic's newest position, and how many connections of this server subscribe to it."""
+    """A topic's newest position, and the number of connections of this server that subscribe to it."""
 
     topic: str
     epoch: str
@@ -35,7 +35,7 @@ class TopicEntry(msgspec.Struct, frozen=True):
 class TopicList(msgspec.Struct, frozen=True):
     """A page of topics.
 
-    `total` counts all with the prefix. Pass `next` as `after` for the next page; null: the last.
+    `total` is the number of all topics with the prefix. Pass `next` as `after` for the next page; null: the last page.
     """
 
     total: int

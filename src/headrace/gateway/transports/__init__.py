@@ -1,1 +1,1 @@
-"""Receive and send bytes: HTTP/1.1, WebSocket, event streams and TLS."""
+"""Receives and sends bytes: HTTP/1.1, WebSocket, event streams and TLS."""

@@ -1,4 +1,4 @@
-"""One topic as server-sent events: the socket of an HTTP request becomes a client of the hub, like a WebSocket."""
+"""One topic as server-sent events. The socket of an HTTP request becomes a client of the hub, like a WebSocket."""
 
 import asyncio
 import math
@@ -20,14 +20,17 @@ from headrace.protocol.codes import CloseCode
 from headrace.protocol.session import Subscribe
 
 TakeOver: TypeAlias = Callable[[asyncio.Protocol], bool]
-"""Hands the socket to another protocol after the answer's header block; False if there must be no body."""
+"""Hands the socket to another protocol after the answer's header block.
+
+Returns False if the answer may have no body.
+"""
 
 TAKE_OVER: Final = "headrace.take_over"
 """The ASGI extension whose `call` is a TakeOver."""
 
 RETRY_MS: Final = (1000, 3000)
 RETRY_AFTER_STOP_MS: Final = (3000, 12_000)
-"""Ranges of the random wait before a client reconnects: short after a fault, spread out after a restart."""
+"""Ranges in ms of the random wait before a client reconnects: short after a fault, spread out after a restart."""
 
 _LOST: Final = 1006
 
@@ -36,10 +39,10 @@ _rng: Final = random.SystemRandom()
 
 
 class EventStream(Client, Stalling, asyncio.Protocol):
-    """One client that reads a topic over HTTP, by the rules of a WebSocket.
+    """One client that reads a topic over HTTP, with the same rules as a WebSocket.
 
-    The first event is `subscribed`, the last is `close` with the reason. Clients do not answer heartbeats here. The
-    kernel notices that a client has vanished, because its TCP no longer acknowledges data.
+    The first event is `subscribed`, the last is `close` with the reason. Clients of an event stream do not answer
+    heartbeats. The kernel notices that a client has vanished, because its TCP no longer acknowledges data.
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class EventStream(Client, Stalling, asyncio.Protocol):
     ) -> None:
         """Follow `topic` after `recover`.
 
-        The caller has entered `address` in the admission; the stream leaves it at its end.
+        The caller has entered `address` in the admission. The stream leaves it at its end.
         """
         self._sessions, self._keeper, self._address = sessions, sessions.keeper, address
         self._user_id = None if identity is None else identity.subject
@@ -76,7 +79,7 @@ class EventStream(Client, Stalling, asyncio.Protocol):
         self.wake()
 
     def data_received(self, data: bytes) -> None:
-        """Drop the remaining bytes of a body, and later requests; too many bytes end the connection."""
+        """Drop the remaining bytes of a body, and later requests. Too many bytes end the connection."""
         self._heard_bytes += len(data)
         if self._heard_bytes > self._keeper.settings.body_bytes_max:
             self.abort()
@@ -101,7 +104,7 @@ class EventStream(Client, Stalling, asyncio.Protocol):
         self.transport.abort()
 
     def wake(self) -> None:
-        """Close the stream if the credential has expired; the client reconnects with a new credential."""
+        """Close the stream if the credential has expired. The client reconnects with a new credential."""
         now_s = self._keeper.clock.monotonic()
         if now_s >= self._ends_s:
             self.cut_off(CloseCode.EXPIRED)
@@ -114,7 +117,7 @@ class EventStream(Client, Stalling, asyncio.Protocol):
             self.send(frames.ping(ts_ms, self._sessions.head(), self._sessions.hub.tops(self)))
 
     def no_pong(self) -> None:
-        """Do nothing: heartbeats need no answer here."""
+        """Do nothing: clients of an event stream do not answer heartbeats."""
 
     def cut_off(self, code: CloseCode) -> None:
         if not self.open:
@@ -131,7 +134,7 @@ class EventStream(Client, Stalling, asyncio.Protocol):
         self.transport.close()
 
     def not_subscribed(self, topic: str) -> None:
-        """End the stream, which has no other topic; the client reconnects and asks again."""
+        """End the stream, which has no other topic. The client reconnects and asks again."""
         self.cut_off(CloseCode.INSUFFICIENT_STATE)
 
     def _leave(self) -> None:
@@ -145,7 +148,7 @@ class EventStream(Client, Stalling, asyncio.Protocol):
 
 
 def _give_up_after(transport: asyncio.Transport, silent_s: float) -> None:
-    """Let the kernel drop the connection if data is not acknowledged for `silent_s` seconds (RFC 5482)."""
+    """Make the kernel drop the connection if data is not acknowledged for `silent_s` seconds (RFC 5482)."""
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # macOS lacks this option and uses TCP's own time-outs
         plug = transport.get_extra_info("socket")
         plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(silent_s * 1000)))

@@ -21,20 +21,20 @@ _log = structlog.get_logger("gateway")
 
 
 class Plug(Protocol):
-    """The connection of a request, as far as its answer needs it."""
+    """The connection of a request, as its answer uses it."""
 
     def write(self, data: bytes) -> None:
-        """Send bytes; does nothing once the client is gone."""
+        """Send bytes. Do nothing once the client has gone."""
 
     async def drained(self) -> None:
-        """Wait until the client takes more bytes, or is gone."""
+        """Wait until the client accepts more bytes, or has gone."""
 
     def answered(self, exchange: "Exchange") -> None:
-        """Note the end of an answer. If the answer was cut short, `keep_alive` is False."""
+        """Handle the end of an answer. If the answer was cut short, its `keep_alive` is False."""
 
 
 class Dates:
-    """The `Date` line of answers (RFC 9110 §6.6.1), made once a second."""
+    """The `Date` line of answers (RFC 9110 §6.6.1), created once a second."""
 
     def __init__(self) -> None:
         self._second, self._line = -1, b""
@@ -48,7 +48,7 @@ class Dates:
 
 
 class Exchange:
-    """Runs the application for one request. `gone`: the client left, or another protocol has taken over the socket.
+    """Runs the application for one request. `gone` means that the client left or another protocol took over the socket.
 
     The application gets the whole body at once. Its next message is `http.disconnect`, once the client leaves.
     """
@@ -84,7 +84,7 @@ class Exchange:
         self.task: asyncio.Task[object] | None = None
 
     async def run(self, app: ASGIApp) -> None:
-        """Answer the request. Log a defect, and answer it with 500 if nothing was sent yet. Raises nothing."""
+        """Answer the request. A defect is logged, and answered with 500 if nothing was sent yet. Raises nothing."""
         try:
             await app(self.scope, self._receive, self._send)  # type: ignore[arg-type]
             self._check_whole()
@@ -97,7 +97,7 @@ class Exchange:
     def leave(self) -> bytes:
         """End, because the client left or another protocol takes over.
 
-        Return the unwritten part of the header block.
+        Returns the unwritten part of the header block.
         """
         self.gone = True
         self._over.set()
@@ -142,7 +142,7 @@ class Exchange:
             self._headless = True
         elif self._left is None and not self._headless:
             self._chunked = self.minor > 0
-            self.keep_alive = self.keep_alive and self._chunked  # else only the connection's end ends the body
+            self.keep_alive = self.keep_alive and self._chunked  # otherwise only the connection's end ends the body
         if self._chunked:
             lines.append(b"transfer-encoding: chunked\r\n")
         lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
@@ -170,7 +170,7 @@ class Exchange:
             raise RuntimeError("the application returned without a whole answer")
 
     def _fail(self) -> None:
-        """Answer a defect with 500 if nothing was sent; else cut the answer short, which the client can see."""
+        """Answer a defect with 500 if nothing was sent. Otherwise cut the answer short, which the client can detect."""
         if self.gone or self.done:
             return
         untouched = not self._started or bool(self._head)

@@ -1,4 +1,4 @@
-"""The opening handshake of a WebSocket: what an upgrade request asks for, and the answer."""
+"""The opening handshake of a WebSocket: the content of an upgrade request, and the answer."""
 
 import re
 import zlib
@@ -24,7 +24,7 @@ from headrace.model.credentials import Credential
 SUBPROTOCOL: Final = "stream.v1"
 
 IN_URL: Final = ("token", "access_token", "jwt")
-"""Names under which a URL may carry a token. Refused, because URLs end up in logs, histories and Referer headers."""
+"""Names under which a URL may contain a token. Refused, because URLs end up in logs, histories and Referer headers."""
 
 _PARAMETERS_MAX: Final = 32
 _OFFER_LENGTH_MAX: Final = 256
@@ -52,22 +52,23 @@ class Opening(NamedTuple):
 
 
 class UpgradeRequest(NamedTuple):
-    """A request for a WebSocket: `target` in origin form; `fields` has the values of each header by lower-case name."""
+    """A request for a WebSocket. `target` is in origin form; `fields` has each header's values by lower-case name."""
 
     target: str
     fields: Mapping[str, Sequence[str]]
 
     def values(self, name: str) -> Sequence[str]:
-        """Return the values of a header field; an empty sequence if the request lacks it."""
+        """Return the values of a header field; an empty sequence if the request lacks the field."""
         return self.fields.get(name, ())
 
 
 class Handshake(NamedTuple):
     """The answer to an upgrade request.
 
-    `status` is 101, or the status of a refusal; the refusal's body must not be shown. `answer` is the bytes of a 101
-    without its last empty line. `offered` are the header fields that are also sent if the upgrade is refused.
-    `deflate`: messages may be compressed from now on.
+    - `status`: 101, or the status of a refusal. The refusal's body must not be shown.
+    - `answer`: the bytes of a 101 without its last empty line.
+    - `offered`: header fields that are also sent if the upgrade is refused.
+    - `deflate`: whether messages may be compressed from now on.
     """
 
     status: int
@@ -79,7 +80,8 @@ class Handshake(NamedTuple):
 def shake_hands(request: UpgradeRequest, *, compression: bool) -> Handshake:
     """Return the answer to an upgrade request.
 
-    Requests of the usual form are answered here. `websockets` answers all others, which takes five times as long.
+    Requests of the usual form are answered by `straight`. `websockets` answers all others, which takes five times as
+    long.
     """
     return straight(request, compression=compression) or judged(request, compression=compression)
 
@@ -128,7 +130,7 @@ def judged(request: UpgradeRequest, *, compression: bool) -> Handshake:
 
 @lru_cache(maxsize=64)
 def _agreed(offers: str) -> bytes | None:
-    """Return the header value of the accepted extension, b"" if none is accepted; None for a malformed offer."""
+    """Return the header value of the accepted extension, b"" if none is accepted, or None for a malformed offer."""
     server = _Server(extensions=[_DeflateEachAlone()])
     try:
         agreed, _ = server.process_extensions(Headers([("Sec-WebSocket-Extensions", offers)]))
@@ -140,7 +142,7 @@ def _agreed(offers: str) -> bytes | None:
 
 
 class _DeflateEachAlone(ServerPerMessageDeflateFactory):
-    """permessage-deflate without memory of earlier messages, so that one compressed frame serves every client."""
+    """permessage-deflate without context takeover, so that one compressed frame can be sent to every client."""
 
     def __init__(self) -> None:
         super().__init__(server_no_context_takeover=True, client_no_context_takeover=True)
@@ -157,16 +159,16 @@ class _DeflateEachAlone(ServerPerMessageDeflateFactory):
 class _Server(ServerProtocol):
     """A server for one handshake.
 
-    Its method chooses the subprotocol, because a function given to it would be a cycle.
+    It chooses the subprotocol in a method, because a function passed to it would create a reference cycle.
     """
 
     def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
-        """Return `stream.v1` if the client offers it, else None; the protocol is the same in both cases."""
+        """Return `stream.v1` if the client offers it, otherwise None. The protocol is the same in both cases."""
         return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in subprotocols else None
 
 
 def opening(request: UpgradeRequest, address: str, parameter: str) -> Opening:
-    """Read the handshake. Raises Refused for a malformed query."""
+    """Parse the handshake. Raises Refused for a malformed query."""
     query = request.target.partition("?")[2]
     fields: Mapping[str, list[str]] = {}
     if query:
@@ -181,8 +183,8 @@ def opening(request: UpgradeRequest, address: str, parameter: str) -> Opening:
 def credential_of(opening: Opening, *, wanted: bool) -> Credential | None:
     """Return the credential of a handshake: a token as a subprotocol, or a ticket in the URL; None without either.
 
-    Raises Refused for a token in the URL, and for more than one credential. With authentication off (not `wanted`),
-    raises Refused for any credential, because no credential is ignored silently.
+    Raises Refused for a token in the URL, and for more than one credential. If authentication is off (not `wanted`),
+    raises Refused for any credential, because no credential is silently ignored.
     """
     if any(name in opening.query for name in IN_URL):
         raise Refused(HTTPStatus.UNAUTHORIZED, "credentials in the URL are refused")

@@ -1,4 +1,4 @@
-"""HTTP connections: a request is read whole and answered before the next request is read."""
+"""HTTP connections. A request is read whole and answered before the next request is read."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from headrace.gateway.transports.websocket import Connection
 
 READ_AHEAD: Final = 65_536
-"""Maximum number of bytes of later requests that are buffered while a request is answered; beyond it reading stops."""
+"""Maximum number of bytes of later requests that are buffered while a request is answered. Above it, reading stops."""
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
@@ -45,7 +45,7 @@ class HttpSide:
         self._dates = Dates()
 
     def date(self) -> bytes:
-        """Return the `Date` line for this moment."""
+        """Return the `Date` line for the current time."""
         return self._dates.line(self.keeper.clock.wall_ns())
 
     def __call__(self) -> "HttpConnection":
@@ -66,8 +66,8 @@ class HttpSide:
 class HttpConnection(Stalling, asyncio.Protocol):
     """Reads requests one at a time, hands each to the application, and upgrades to another protocol.
 
-    A request is read only once the request before it is answered. So answers come in order, a fault is answered in its
-    place, and the answers do not depend on how TCP cut the bytes.
+    A request is read only once the previous request is answered. So answers are sent in order, a fault is answered in
+    its place, and the answers do not depend on how TCP split the bytes.
     """
 
     def __init__(self, side: HttpSide) -> None:
@@ -75,7 +75,7 @@ class HttpConnection(Stalling, asyncio.Protocol):
         settings = side.keeper.settings
         self._inbound = Inbound(settings.header_bytes_max, settings.body_bytes_max)
         self._exchange: Exchange | None = None
-        self._ended = False  # our side of the connection: nothing more is read or answered
+        self._ended = False  # the server's side of the connection: nothing more is read or answered
         self._heard_all = False  # the client's side has ended
         self._paused = self._full = self._secure = False
         self._drained: asyncio.Event | None = None
@@ -129,7 +129,7 @@ class HttpConnection(Stalling, asyncio.Protocol):
         self._let_through()
 
     def abort(self) -> None:
-        """Refuse a request that did not come in time, or drop a client that does not close its side."""
+        """Refuse a request that did not arrive in time, or drop a client that does not close its side."""
         if self._ended or self._exchange is not None:
             self.transport.abort()
         elif self._inbound.begun:
@@ -165,7 +165,7 @@ class HttpConnection(Stalling, asyncio.Protocol):
         self.transport.abort()
 
     def _go_on(self) -> None:
-        """Take the next request, or wait for it."""
+        """Read the next request, or wait for it."""
         try:
             while (found := self._inbound.next()) is Interim.CONTINUE:
                 self.write(_CONTINUE)
@@ -263,7 +263,7 @@ class HttpConnection(Stalling, asyncio.Protocol):
         return True
 
     def _let_go(self) -> None:
-        """Stop counting the connection among those that wait for a request; idempotent."""
+        """Remove the connection from those that wait for a request. Idempotent."""
         if self in self._side.connections:
             self._side.connections.discard(self)
             self._keeper.requests.clear(self)
@@ -277,7 +277,7 @@ class HttpConnection(Stalling, asyncio.Protocol):
             self._drained = None
 
     def _refuse(self, status: HTTPStatus, detail: str = "", retry_after_s: int | None = None) -> None:
-        """Answer with a problem, and end our side."""
+        """Answer with a problem, and end the server's side."""
         self._keeper.refused.labels(str(int(status))).inc()
         body = problem(status, detail)
         retry = "" if retry_after_s is None else f"retry-after: {retry_after_s}\r\n"
@@ -287,7 +287,10 @@ class HttpConnection(Stalling, asyncio.Protocol):
         self._end()
 
     def _end(self) -> None:
-        """End our side, but read until the client's side ends: closing with unread input would destroy the answer."""
+        """End the server's side, but read until the client's side ends.
+
+        Closing with unread input would destroy the answer.
+        """
         self._ended = True
         self._inbound.take_rest()
         self._keeper.requests.clear(self)
@@ -301,7 +304,7 @@ class HttpConnection(Stalling, asyncio.Protocol):
         else:
             self.transport.close()
         if self.transport.get_write_buffer_size():
-            self._watch_unsent()  # the connection stays open only while the client takes the unsent bytes
+            self._watch_unsent()  # the connection stays open only while the client accepts the unsent bytes
 
 
 def _address(transport: asyncio.BaseTransport, which: str) -> tuple[str, int] | None:

@@ -1,6 +1,6 @@
-"""Read what a client may send by RFC 6455 and RFC 7692: bytes go in, whole messages come out. Pure.
+"""Parses what a client may send by RFC 6455 and RFC 7692: bytes go in, whole messages come out. Pure.
 
-`websockets` could read frames too, but its state for each connection would be a third of the memory of an idle client.
+`websockets` could parse frames too, but its state for each connection would be a third of an idle client's memory.
 """
 
 import codecs
@@ -36,7 +36,7 @@ _AFTER_FINAL: Final = frozenset({b"", _BLOCK_END, b"\x00" + _BLOCK_END})
 
 
 class Violation(Exception):  # noqa: N818  (the client's fault)
-    """The client broke the protocol: the connection is closed with `code`."""
+    """The client violated the protocol, so the connection is closed with `code`."""
 
     def __init__(self, code: CloseCode) -> None:
         self.code = code
@@ -50,7 +50,7 @@ class Text(NamedTuple):
 
 
 class Data(NamedTuple):
-    """A whole BINARY message, or a control frame. CONTINUATION stands for a piece of an incomplete message."""
+    """A whole BINARY message, or a control frame. The opcode CONTINUATION marks a piece of an incomplete message."""
 
     opcode: int
     data: bytes
@@ -68,9 +68,9 @@ class _Frame(NamedTuple):
 
 
 class _Fragments:
-    """The received part of a fragmented message. UTF-8 is checked as it comes (RFC 6455 §8.1), unless compressed.
+    """The received part of a fragmented message. Uncompressed UTF-8 is checked as it arrives (RFC 6455 §8.1).
 
-    Pieces are joined at once: kept separately, small pieces would take many times their size.
+    Pieces are joined at once. Kept separately, small pieces would take many times their size.
     """
 
     __slots__ = ("_utf8", "compressed", "data", "opcode")
@@ -90,7 +90,7 @@ class _Fragments:
 
 
 class Inbound:
-    """Reads one client's frames. `deflate`: messages may be compressed, each on its own."""
+    """Parses one client's frames. With `deflate`, messages may be compressed, each on its own."""
 
     __slots__ = ("_fragments", "_rest", "deflate", "message_bytes_max")
 
@@ -101,7 +101,7 @@ class Inbound:
         self._rest: bytearray | None = None
 
     def receive(self, data: bytes) -> Iterator[Received]:
-        """Yield one item for each frame that `data` completes. After a Violation nothing more may be read."""
+        """Yield one item for each frame that `data` completes. After a Violation nothing more may be parsed."""
         rest = self._rest
         if rest is not None:
             rest += data
@@ -196,7 +196,7 @@ def inflate(data: bytes, bytes_max: int) -> bytes:
 
 
 def _long_size(digits: bytes | bytearray) -> int:
-    """Read a length. “The minimal number of bytes MUST be used to encode the length” (RFC 6455 §5.2)."""
+    """Parse a length. “The minimal number of bytes MUST be used to encode the length” (RFC 6455 §5.2)."""
     size = int.from_bytes(digits, "big")
     if size < (126 if len(digits) == 2 else 65536) or size >> 63:
         raise Violation(CloseCode.PROTOCOL_ERROR)

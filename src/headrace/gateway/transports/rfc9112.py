@@ -1,7 +1,7 @@
-"""Read what a client may send by RFC 9112 (HTTP/1.1): bytes go in, whole requests come out, one at a time. Pure.
+"""Parses what a client may send by RFC 9112 (HTTP/1.1): bytes go in, whole requests come out, one at a time. Pure.
 
-The requests depend on the bytes alone, never on how TCP cut them. Where the RFC lets a recipient repair or refuse, this
-reader refuses, because a proxy before this server may have repaired the request in another way.
+The requests depend only on the bytes, never on how TCP split them. Where the RFC lets a recipient repair or refuse a
+request, this parser refuses it, because a proxy in front of this server may have repaired it in another way.
 """
 
 import re
@@ -28,7 +28,7 @@ Fields: TypeAlias = list[tuple[bytes, bytes]]
 
 
 class Malformed(Exception):  # noqa: N818  (the client's fault)
-    """Bytes that are no valid request: the connection ends with this status."""
+    """The bytes are not a valid request. The connection ends with this status."""
 
     def __init__(self, status: HTTPStatus, detail: str) -> None:
         self.status, self.detail = status, detail
@@ -36,7 +36,7 @@ class Malformed(Exception):  # noqa: N818  (the client's fault)
 
 
 class Request(NamedTuple):
-    """A whole request. `target` is in origin form (or `*`), `body` has no framing, trailers are dropped."""
+    """A whole request. `target` is in origin form (or `*`), `body` has no framing, and trailers are dropped."""
 
     method: str
     target: bytes
@@ -67,7 +67,7 @@ class _Head(NamedTuple):
 
 
 class _At(Enum):
-    """The part of a request that the next byte belongs to."""
+    """The part of a request to which the next byte belongs."""
 
     REQUEST_LINE = 0
     FIELDS = 1
@@ -79,10 +79,10 @@ class _At(Enum):
 
 
 class Inbound:
-    """Reads the requests of one connection; after Malformed nothing more is read.
+    """Parses the requests of one connection. After Malformed, nothing more is parsed.
 
-    `header_bytes_max` bounds the request line with the header, and separately what accompanies a body: sizes and
-    extensions of chunks, and trailers. `body_bytes_max` bounds the body.
+    `header_bytes_max` limits the request line with the header and, separately, the overhead of a body: sizes and
+    extensions of chunks, and trailers. `body_bytes_max` limits the body.
     """
 
     __slots__ = (
@@ -129,7 +129,7 @@ class Inbound:
         self._rest += data
 
     def take_rest(self) -> bytes:
-        """Take the bytes after the last request, which are no longer HTTP."""
+        """Return and remove the bytes after the last request, which are no longer HTTP."""
         rest = bytes(self._rest)
         self._rest.clear()
         return rest
@@ -154,7 +154,10 @@ class Inbound:
         return None
 
     def _read_head(self) -> bool:
-        """Read a valid and complete header block at once. Any other is read line by line, to find its fault."""
+        """Parse a valid and complete header block at once.
+
+        Any other block is parsed line by line, to find its fault.
+        """
         rest = self._rest
         end = rest.find(b"\r\n\r\n", 0, self._header_bytes_max)
         parts = None if end < 0 else _HEAD.fullmatch(rest, 0, end + 2)
@@ -194,9 +197,9 @@ class Inbound:
         return len(rest) if end < 0 else end
 
     def _next_line(self, limit: int, too_long: HTTPStatus) -> bytes | None:
-        """Take the line at `_start`, without its end; None while bytes are missing. `limit` counts from 0.
+        """Return the line at `_start`, without its end; None while bytes are missing. `limit` counts from 0.
 
-        Raises Malformed for a line that ends beyond `limit`, or with LF alone.
+        Raises Malformed for a line that ends beyond `limit`, or with only LF.
         """
         rest = self._rest
         end = rest.find(b"\n", self._scanned)
@@ -212,7 +215,7 @@ class Inbound:
         return line[:-1]
 
     def _read_fields(self) -> bool:
-        """Read the remaining header fields; return whether the header is complete."""
+        """Parse the remaining header fields. Return whether the header is complete."""
         fields = self._fields
         while line := self._next_line(self._header_bytes_max, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE):
             fields.append(_field(line))
@@ -255,7 +258,10 @@ class Inbound:
         return request
 
     def _step(self) -> bool | None:
-        """Read one piece of a chunked body; return True at its end, None if bytes are missing."""
+        """Parse one piece of a chunked body.
+
+        Return True at its end, False before the end, and None if bytes are missing.
+        """
         if self._at is _At.CHUNK_LINE:
             return self._read_chunk_line()
         if self._at is _At.CHUNK:
@@ -302,7 +308,7 @@ class Inbound:
         return False
 
     def _read_trailer(self) -> bool | None:
-        """Read and drop a trailer: RFC 9110 §6.5.1 forbids merging a field that is not defined for trailers."""
+        """Parse and drop a trailer: RFC 9110 §6.5.1 forbids merging a field that is not defined for trailers."""
         line = self._next_line(self._header_bytes_max, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         if line is None:
             return None
@@ -318,14 +324,14 @@ class Inbound:
         self._start = self._scanned = 0
 
     def _count_extra(self, size: int) -> None:
-        """Bound the bytes that accompany a body: a chunk of one byte costs as much as a long chunk."""
+        """Limit the overhead of a body: a chunk of one byte costs as much as a long chunk."""
         self._extra += size
         if self._extra > self._header_bytes_max:
             raise Malformed(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "")
 
 
 def _field(line: bytes) -> tuple[bytes, bytes]:
-    """Read a field line. Raises Malformed, also for a line that begins with space and continues the line before."""
+    """Parse a field line. Raises Malformed, even for a line that starts with space and continues the previous one."""
     parts = _FIELD.fullmatch(line)
     if parts is None:
         raise Malformed(HTTPStatus.BAD_REQUEST, "not a header field")
@@ -338,7 +344,7 @@ def _listed(fields: Fields, name: bytes) -> list[bytes]:
 
 
 def _judged(method: bytes, target: bytes, minor: int, fields: Fields) -> _Head:
-    """Return the request line and header, its target in origin form. Raises Malformed for a bad host or target."""
+    """Return the request line and header, with the target in origin form. Raises Malformed for a bad host or target."""
     names = {name for name, _ in fields}
     hosts = [value for name, value in fields if name == b"host"]
     if len(hosts) > 1:
@@ -352,14 +358,14 @@ def _judged(method: bytes, target: bytes, minor: int, fields: Fields) -> _Head:
     absolute = _ABSOLUTE.fullmatch(target)
     if absolute is None or not absolute[1] or _HOST.fullmatch(absolute[1]) is None:
         raise Malformed(HTTPStatus.BAD_REQUEST, "the target is no path")
-    # The host of the target counts, whatever the Host field says (RFC 9112 §3.2.2).
+    # The host of the target is used, whatever the Host field says (RFC 9112 §3.2.2).
     others = [field for field in fields if field[0] != b"host"]
     path = absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
     return _Head(method, path, minor, [(b"host", absolute[1]), *others], names)
 
 
 def _body_of(head: _Head) -> tuple[int, bool]:
-    """Return the body's length, and whether it comes in chunks (RFC 9112 §6.3). Raises Malformed if ambiguous."""
+    """Return the body's length, and whether it arrives in chunks (RFC 9112 §6.3). Raises Malformed if ambiguous."""
     if b"content-length" not in head.names and b"transfer-encoding" not in head.names:
         return 0, False
     lengths = [value for name, value in head.fields if name == b"content-length"]

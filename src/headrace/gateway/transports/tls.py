@@ -1,4 +1,4 @@
-"""Optional TLS: one certificate, replaced without a restart, and a bounded number of handshakes."""
+"""Optional TLS: one certificate, replaced without a restart, and a limited number of handshakes."""
 
 import asyncio
 import ssl
@@ -18,7 +18,7 @@ _log = structlog.get_logger("gateway")
 class Certificate:
     """The certificate for new handshakes.
 
-    `reload` replaces it for later handshakes; open connections are not affected.
+    `reload` replaces it for later handshakes. Open connections are not affected.
     """
 
     def __init__(self, settings: TlsSettings) -> None:
@@ -30,7 +30,7 @@ class Certificate:
         self.door.sni_callback = self._choose
 
     def reload(self) -> None:
-        """Read the files again; a pair that does not match is refused, and the earlier certificate stays in use."""
+        """Read the files again. A pair that does not match is refused, and the earlier certificate stays in use."""
         try:
             self._current = self._read()
         except ConfigError as error:
@@ -69,7 +69,7 @@ class Http(Protocol):
 
 
 class TlsConnection(asyncio.Protocol):
-    """New connection until its TLS handshake is done; counts among the connections that are not yet WebSockets."""
+    """New connection until its TLS handshake has finished. Counts as a connection that is not yet a WebSocket."""
 
     def __init__(
         self, certificate: Certificate, keeper: Doorkeeper, supervisor: Supervisor, http: Callable[[], Http]
@@ -83,7 +83,7 @@ class TlsConnection(asyncio.Protocol):
         name = transport.get_extra_info("peername")
         self._peer = str(name[0]) if name else ""
         one_too_many = self._keeper.begin_waiting(self._peer)
-        if one_too_many:  # before the handshake no reason can be sent
+        if one_too_many:  # before the handshake, no reason can be sent
             self._keeper.refused.labels(str(int(one_too_many))).inc()
             self._keeper.stop_waiting(self._peer)
             self._transport.abort()
@@ -93,7 +93,7 @@ class TlsConnection(asyncio.Protocol):
         asyncio.get_running_loop().call_soon(self._hand_on)
 
     def data_received(self, data: bytes) -> None:
-        """Keep bytes that came before the handshake began, at most those of one read."""
+        """Keep bytes that arrived before the handshake began, at most those of one read."""
         self._early += data
 
     def _hand_on(self) -> None:

@@ -17,9 +17,9 @@ from headrace.protocol.frames import frame_header
 from headrace.protocol.session import TokenBucket
 
 FRAMES_PER_S: Final = 1000
-"""Maximum rate of WebSocket frames of any kind from one client, and maximum burst.
+"""Maximum number of WebSocket frames of any kind from one client, per second and at once.
 
-It is higher if the client's command limit is.
+It is higher if the client's command limit is higher.
 """
 
 
@@ -38,19 +38,19 @@ class Endpoint(Protocol):
     def user_id(self) -> str | None: ...
 
     def opened(self) -> None:
-        """Begin: the handshake is done, and frames may be written."""
+        """Begin: the handshake has finished, and frames may be written."""
 
     def text(self, data: str) -> None:
-        """Take a text message."""
+        """Handle a text message."""
 
     def binary(self, data: bytes) -> None:
-        """Take a binary message."""
+        """Handle a binary message."""
 
     def socket_full(self) -> None:
-        """Stop writing: the client takes no more for now."""
+        """Stop writing: the client accepts no more for now."""
 
     def socket_free(self) -> None:
-        """Write again: the client takes data again."""
+        """Write again: the client accepts data again."""
 
     def lost(self) -> None:
         """End: no more frames may be written. Called once."""
@@ -63,7 +63,7 @@ EndpointFactory: TypeAlias = "Callable[[Connection, Opening], Endpoint]"
 class _Phase(Enum):
     """OPEN: messages pass.
 
-    CLOSING: our close is sent, the client's expected. OVER: our side of the stream has ended.
+    CLOSING: the server's close is sent, and the client's is expected. OVER: the server's side of the stream has ended.
     """
 
     OPEN = 0
@@ -74,8 +74,9 @@ class _Phase(Enum):
 class Connection(Stalling, asyncio.Protocol):
     """Takes over a socket after its upgrade request, and hands messages to the endpoint of its path.
 
-    Event frames do not pass through this class: they are written to `transport` directly. `heard` is set by any data
-    that comes in, and cleared by the caller that waits for an answer. `deflate`: the client takes compressed messages.
+    Event frames do not pass through this class: they are written to `transport` directly. `heard` is set by any
+    incoming data, and cleared by the caller that waits for an answer. With `deflate`, the client accepts compressed
+    messages.
     """
 
     __slots__ = (
@@ -104,7 +105,7 @@ class Connection(Stalling, asyncio.Protocol):
         self._phase = _Phase.OPEN
         self._reading_paused = False
         self._unsent = 0
-        self._admitted: str | None = None  # the address that the connection is counted for
+        self._admitted: str | None = None  # the address for which the connection is counted
         self._user_id: str | None = None
         self._code: int = _LOST
         self._began_s = 0.0
@@ -115,7 +116,7 @@ class Connection(Stalling, asyncio.Protocol):
         return self._inbound.deflate
 
     def take_over(self, transport: asyncio.Transport, request: UpgradeRequest, peer: str, date: bytes) -> None:
-        """Answer the upgrade request of `peer`, and take everything that comes after it. `date` is a header line."""
+        """Answer the upgrade request of `peer`, and handle everything after it. `date` is a header line."""
         self.transport = transport
         transport.set_write_buffer_limits(high=self._keeper.settings.write_buffer_bytes)
         transport.set_protocol(self)
@@ -185,7 +186,7 @@ class Connection(Stalling, asyncio.Protocol):
             self._endpoint.socket_free()
 
     def close(self, code: CloseCode) -> None:
-        """Send a close frame and give the client `close_s` to answer; idempotent."""
+        """Send a close frame and give the client `close_s` to answer. Idempotent."""
         if self._phase is _Phase.OPEN:
             self._goodbye(code)
             self._keeper.closing.set(self, self._keeper.clock.monotonic())
@@ -235,7 +236,7 @@ class Connection(Stalling, asyncio.Protocol):
             self._endpoint.binary(received.data)
 
     def _goodbye(self, code: CloseCode) -> None:
-        """Send a close frame with the text of its code; the text of an exception is never sent."""
+        """Send a close frame with the text of its code. The text of an exception is never sent."""
         if self._phase is _Phase.OPEN:
             self._phase, self._code = _Phase.CLOSING, code
             self._write(CLOSE, code.to_bytes(2, "big") + CLOSE_REASONS.get(code, "").encode())
@@ -249,7 +250,10 @@ class Connection(Stalling, asyncio.Protocol):
         return self._phase is _Phase.OVER
 
     def _half_close(self) -> None:
-        """End our side, but read until the client's side ends: closing with unread input would destroy our close."""
+        """End the server's side, but read until the client's side ends.
+
+        Closing with unread input would destroy the close frame.
+        """
         self._phase = _Phase.OVER
         self._leave()
         self._keeper.closing.set(self, self._keeper.clock.monotonic())
@@ -273,7 +277,7 @@ def has_endpoint(endpoints: Mapping[str, EndpointFactory], path: str) -> bool:
 
 
 def _match(endpoints: Mapping[str, EndpointFactory], path: str) -> "tuple[EndpointFactory | None, str]":
-    """Return the endpoint for a path, and the text in place of the `{id}` of its pattern: one segment, not decoded."""
+    """Return the endpoint for a path, and the text in place of `{id}` in its pattern: one segment, not decoded."""
     if path in endpoints:
         return endpoints[path], ""
     for pattern, factory in endpoints.items():

@@ -46,7 +46,7 @@ class SqliteHistory:
 
     def __init__(self, settings: HistorySettings) -> None:
         self.on_trouble: Callable[[TransientError], None] = lambda _: None
-        self._settings, self._path = settings, Path(settings.file)
+        self._settings, self._path = settings, Path(settings.place.where)
         self._writing: Writing | None = None
         self._reading: Reading | None = None
         self._closed = False

@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Final
-from urllib.parse import quote
 
 from headrace.model.errors import ConfigError
 
@@ -115,7 +114,7 @@ def _migrate(db: sqlite3.Connection, tables: Sequence[str]) -> None:
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """Return a read-only connection to a file that `open_writer` has created."""
-    uri = f"file://{quote(str(path))}?mode=ro"
+    uri = f"{path.absolute().as_uri()}?mode=ro"
     db = sqlite3.connect(uri, timeout=LOCK_S, isolation_level=None, uri=True, check_same_thread=False)
     db.execute(f"pragma cache_size = -{_READER_CACHE_KIB}")
     return db

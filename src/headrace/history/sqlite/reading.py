@@ -9,15 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from headrace.history.candles import MINUTE_S, Candle, folded, is_counted
+from headrace.history.candles import MINUTE_S, Candle, folded
+from headrace.history.columns import candle_of, candles_of, times_of, token_of, trade_of
 from headrace.history.encoding import (
     STATUSES,
-    commitment_of,
-    event_id_of,
     key_bytes,
-    key_of,
-    signature_of,
-    unwrapped,
 )
 from headrace.history.rows import (
     ROW_MAX,
@@ -35,7 +31,6 @@ from headrace.history.rows import (
     slot_of,
 )
 from headrace.history.sqlite import files
-from headrace.history.sqlite.segment import candle_of
 
 FILES_OPEN: Final = 32
 EXAMINED_MAX: Final = 50_000
@@ -110,7 +105,7 @@ class Reading:
         newest = max((minute for minute in minutes if minute is not None), default=None)
         if newest is None:
             return Page(())
-        begin_s, end_s = _times(query, (newest + 1) * MINUTE_S)
+        begin_s, end_s = times_of(query, (newest + 1) * MINUTE_S)
         decimals: dict[str, int] = {}
         if interval_s >= MINUTE_S:
             rows_max = min(CANDLE_ROWS_MAX, (query.limit + 1) * interval_s // MINUTE_S)
@@ -121,7 +116,9 @@ class Reading:
         cut_s = cut_s // interval_s * interval_s if interval_s >= MINUTE_S else cut_s  # whole intervals only
         if interval_s < MINUTE_S:
             first_s = min((rows[0].time_s for rows in read if rows), default=cut_s)
-            read = [_fly(*source, max(begin_s, first_s), cut_s) for source in self._sources(query, decimals)]
+            read = [
+                _fly(*source, max(begin_s, first_s), cut_s, interval_s) for source in self._sources(query, decimals)
+            ]
         found = [each for each in folded([row for rows in read for row in rows], interval_s) if each.time_s < cut_s]
         items = found[: query.limit]
         for candle in items:
@@ -140,7 +137,7 @@ class Reading:
             f"select * from tokens where {' and '.join(where)} order by id desc limit {query.limit + 1}", values
         ).fetchall()
         statuses = self._statuses([slot_of(row[0]) for row in rows])
-        items = [_token(row, statuses.get(slot_of(row[0]))) for row in rows[: query.limit]]
+        items = [token_of(row, statuses.get(slot_of(row[0]))) for row in rows[: query.limit]]
         return Page(items, rows[query.limit - 1][0] if len(rows) > query.limit else None)
 
     def gaps(self, query: GapQuery) -> Page[StoredGap]:
@@ -204,7 +201,7 @@ class Reading:
 
     def _stored(self, rows: list[tuple[Any, ...]]) -> list[StoredTrade]:
         statuses = self._statuses([slot_of(row[0]) for row in rows])
-        return [_trade(row, statuses.get(slot_of(row[0]))) for row in rows]
+        return [trade_of(row, statuses.get(slot_of(row[0]))) for row in rows]
 
 
 def _conditions(
@@ -254,17 +251,6 @@ def _rows_of_times(db: sqlite3.Connection, from_s: int | None, to_s: int | None)
     return (1, 0) if first is None else (first, last)
 
 
-def _times(query: CandleQuery, newest_s: int) -> tuple[int, int]:
-    """Return the start of the page's first interval, and the end of the query's last interval, in Unix seconds."""
-    length_s = query.interval_s
-    end_s = newest_s if query.to_s is None else min(newest_s, query.to_s)
-    end_s = -(-end_s // length_s) * length_s
-    if query.after is not None:
-        return query.after + length_s, end_s
-    begin_s = end_s - query.limit * length_s if query.from_s is None else query.from_s
-    return max(0, -(-begin_s // length_s) * length_s), end_s
-
-
 def _minutes(db: sqlite3.Connection, mint: int, quote: int, begin_s: int, end_s: int, rows_max: int) -> list[Candle]:
     """Return the first `rows_max` minute candles between the times."""
     rows = db.execute(
@@ -275,21 +261,15 @@ def _minutes(db: sqlite3.Connection, mint: int, quote: int, begin_s: int, end_s:
     return [candle_of(row) for row in rows.fetchall()]
 
 
-def _fly(db: sqlite3.Connection, mint: int, quote: int, begin_s: int, end_s: int) -> list[Candle]:
-    """Return a candle for each trade between the times."""
+def _fly(db: sqlite3.Connection, mint: int, quote: int, begin_s: int, end_s: int, interval_s: int) -> list[Candle]:
+    """Return the candles of the trades between the times."""
     first, last = _rows_of_times(db, begin_s, end_s)
     rows = db.execute(
         "select id, time, base, quote from trades where mint = ? and id between ? and ? and +quote_mint = ?"
         " and +time >= ? and +time < ?",
         (mint, first, last, quote, begin_s, end_s),
     )
-    found: list[Candle] = []
-    for row, time_s, base, amount in rows.fetchall():
-        if is_counted(unwrapped(base), unwrapped(amount)):
-            candle = Candle(time_s)
-            candle.add(row, unwrapped(base), unwrapped(amount))
-            found.append(candle)
-    return found
+    return candles_of(rows.fetchall(), interval_s)
 
 
 def _learned(db: sqlite3.Connection, mint: str, decimals: dict[str, int]) -> int | None:
@@ -300,41 +280,3 @@ def _learned(db: sqlite3.Connection, mint: str, decimals: dict[str, int]) -> int
     if row[1] is not None:
         decimals.setdefault(mint, row[1])
     return int(row[0])
-
-
-def _trade(row: tuple[Any, ...], status: int | None) -> StoredTrade:
-    slot, signature = slot_of(row[0]), signature_of(row[12])
-    mint, quote, user, pool, authority = (None if row[at] is None else key_of(row[at]) for at in (5, 6, 9, 10, 11))
-    return StoredTrade(
-        slot=slot,
-        event_id=event_id_of(slot, signature, row[13]),
-        signature=signature,
-        time_s=row[1],
-        program=row[2],
-        program_id=row[3],
-        side="sell" if row[4] else "buy",
-        mint=mint,
-        quote_mint=quote,
-        base_amount=unwrapped(row[7]),
-        quote_amount=unwrapped(row[8]),
-        user=user,
-        pool=pool,
-        authority=authority,
-        commitment=commitment_of(row[14], status),
-    )
-
-
-def _token(row: tuple[Any, ...], status: int | None) -> StoredToken:
-    number, mint, creator, name, symbol, program, raw, place, standing = row
-    slot, signature = slot_of(number), signature_of(raw)
-    return StoredToken(
-        slot=slot,
-        event_id=event_id_of(slot, signature, place),
-        signature=signature,
-        program=program,
-        mint=key_of(mint),
-        name=name.decode("utf-8", "surrogatepass"),
-        symbol=symbol.decode("utf-8", "surrogatepass"),
-        creator=key_of(creator),
-        commitment=commitment_of(standing, status),
-    )

@@ -4,25 +4,24 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Final
 
-from headrace.history.candles import MINUTE_S, Candle, CandleKey, Price, is_counted
+from headrace.history.candles import MINUTE_S, Candle, CandleKey, is_counted
+from headrace.history.columns import candle_columns, candle_of, standing_of
 from headrace.history.encoding import (
     BY_SLOT,
     CERTAIN,
     UNPROVEN,
     event_id_of,
-    halves,
     key_bytes,
     key_of,
     place_in,
     signature_bytes,
     signature_of,
     unwrapped,
-    whole,
     wrapped,
 )
 from headrace.history.rows import first_row, last_row, slot_of
 from headrace.history.sqlite import files
-from headrace.model.facts import Origin, Proof, Traded
+from headrace.model.facts import Proof, Traded
 
 KEYS_MAX: Final = 100_000
 CANDLES_MAX: Final = 20_000
@@ -219,7 +218,9 @@ class Segment:
             self._db.execute(_MINUTE, (minute, last))
         self._minutes = {}
         if self._changed:
-            rows = [row_of(key, candle) for key in self._changed if (candle := self._candles.get(key)) is not None]
+            rows = [
+                candle_columns(key, candle) for key in self._changed if (candle := self._candles.get(key)) is not None
+            ]
             self._db.executemany(_CANDLE, rows)
             self._changed = {}
 
@@ -283,29 +284,3 @@ class Segment:
             ).fetchone()
             found = self._programs[program_id] = int(row[0])
         return found
-
-
-def standing_of(origin: Origin) -> int:
-    """Return the standing (CERTAIN, UNPROVEN or BY_SLOT) of a fact of this origin."""
-    return CERTAIN if origin.certain else UNPROVEN if origin.unproven else BY_SLOT
-
-
-def row_of(key: _Key, candle: Candle) -> tuple[Any, ...]:
-    """Return the columns of a candle in the table `candles`; `candle_of` is the inverse."""
-    prices: list[int | None] = []
-    for price in (candle.open, candle.high, candle.low, candle.close):
-        prices += (None, None, None) if price is None else (price.row, wrapped(price.base), wrapped(price.quote))
-    sums = (*halves(candle.base_amount), *halves(candle.quote_amount))
-    return (*key, candle.trades, candle.first, candle.last, *sums, *prices)
-
-
-def candle_of(row: tuple[Any, ...]) -> Candle:
-    """Return the candle stored in a row of the table `candles`."""
-    candle = Candle(row[2] * MINUTE_S)
-    candle.trades, candle.first, candle.last = row[3:6]
-    candle.base_amount, candle.quote_amount = whole(*row[6:8]), whole(*row[8:10])
-    candle.open, candle.high, candle.low, candle.close = (
-        None if row[at] is None else Price(row[at], unwrapped(row[at + 1]), unwrapped(row[at + 2]))
-        for at in (10, 13, 16, 19)
-    )
-    return candle

@@ -7,12 +7,11 @@ from typing import Final
 
 from headrace.history import Kept, Written
 from headrace.history.candles import CandleKey
+from headrace.history.columns import fits, standing_of
 from headrace.history.encoding import (
     BY_SLOT,
     CERTAIN,
     STATUSES,
-    TIME_S_MAX,
-    U64_MAX,
     UNPROVEN,
     key_bytes,
     place_in,
@@ -20,7 +19,7 @@ from headrace.history.encoding import (
 )
 from headrace.history.rows import SLOT_MAX, first_row, last_row
 from headrace.history.sqlite import files
-from headrace.history.sqlite.segment import Segment, standing_of
+from headrace.history.sqlite.segment import Segment
 from headrace.model.facts import Dead, GapDeclared, Proof, SlotChanged, TokenCreated, Traded
 
 SEGMENT_TRADES: Final = 500_000
@@ -71,7 +70,7 @@ class Writing:
         try:
             for fact in facts:
                 if isinstance(fact, Traded):
-                    if not _fits(fact):
+                    if not fits(fact):
                         refused[fact.seen.origin.slot] = None
                     elif (segment := self._segment_of(fact.seen.origin.slot)) is not None:
                         self._highest = max(self._highest, fact.seen.origin.slot)
@@ -248,10 +247,3 @@ class Writing:
                 self._open.pop(number).close()
         if self._main.in_transaction:
             self._main.execute("rollback")
-
-
-def _fits(fact: Traded) -> bool:
-    """Return whether a trade fits the columns. A foreign IDL may have wider integers, and a node may send any slot."""
-    trade, slot = fact.trade, fact.seen.origin.slot
-    amounts = 0 <= trade.base_amount <= U64_MAX and 0 <= trade.quote_amount <= U64_MAX
-    return amounts and 0 <= slot <= SLOT_MAX and 0 <= fact.time_s <= TIME_S_MAX

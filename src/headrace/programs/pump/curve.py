@@ -176,4 +176,9 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> BondingCurve:
     )
 
 
-CURVE: Final = Curve("BondingCurve", _mints, _needs, _read)
+def _derive(base: str, quote: str) -> Iterator[str]:
+    if base != WSOL_MINT:
+        yield pda(PROGRAM, b"bonding-curve", base)
+
+
+CURVE: Final = Curve("BondingCurve", _mints, _needs, _read, _derive)

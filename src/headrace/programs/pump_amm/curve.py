@@ -1,9 +1,11 @@
 """Quotes of PumpSwap's pools: constant product over the vaults, with virtual reserves added to the quote vault."""
 
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 
+from headrace.model.keys import WSOL_MINT
 from headrace.programs.pump_fees.schedule import SUPPLY, Rates, creator_of, rates_of, with_creator
 from headrace.programs.quoting import (
     BPS,
@@ -152,6 +154,12 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> Pool:
     )
 
 
+def _derive(base: str, quote: str) -> Iterator[str]:
+    """Yield the pool to which pump.fun's curve of a coin migrates."""
+    if base != WSOL_MINT:
+        yield pda(PROGRAM, b"pool", bytes(2), pda(PUMP, b"pool-authority", base), base, quote)
+
+
 CURVE: Final = Curve(
     "Pool",
     mint_fields("base_mint", "quote_mint"),
@@ -163,4 +171,5 @@ CURVE: Final = Curve(
         always=(GLOBAL_CONFIG, FEE_CONFIG),
     ),
     _read,
+    _derive,
 )

@@ -1,5 +1,6 @@
 """Quotes of Raydium's LaunchLab: a curve of one of three shapes, with all fees on the quote side."""
 
+from collections.abc import Iterator
 from math import isqrt
 from typing import Final
 
@@ -23,11 +24,13 @@ from headrace.programs.quoting import (
     find,
     key_fields,
     mint_fields,
+    pda,
     read_mint,
     side,
     whole,
 )
 
+PROGRAM: Final = "LanMV9sAd7wArD4vJFi2qDdfnVhFxYSUg6eADduJ3uj"
 RATE_WHOLE: Final = 1_000_000
 CONSTANT_PRODUCT, FIXED_PRICE, LINEAR_PRICE = range(3)
 """Values of `curve_type`."""
@@ -243,9 +246,14 @@ def _read(key: str, accounts: Accounts, clock: Clock) -> LaunchCurve:
     )
 
 
+def _derive(base: str, quote: str) -> Iterator[str]:
+    yield pda(PROGRAM, b"pool", base, quote)
+
+
 CURVE: Final = Curve(
     "PoolState",
     mint_fields("base_mint", "quote_mint"),
     key_fields("global_config", "platform_config", "base_mint", "quote_mint"),
     _read,
+    _derive,
 )

@@ -54,7 +54,7 @@ class PoolFile:
         return []
 
     def keep(self, pools: Iterable[Known]) -> None:
-        """Add pools, all or none; beyond the bound the oldest are dropped. Raises sqlite3.Error or OSError."""
+        """Add pools, all or none. Beyond the bound the oldest are dropped. Raises sqlite3.Error or OSError."""
         with self._open() as connection:
             connection.executemany("insert or ignore into pools values (?, ?, ?, ?)", pools)
             connection.execute(

@@ -26,10 +26,11 @@ from headrace.sources.pools.file import ROWS_MAX, Known, PoolFile
 
 NAME: Final = "pools"
 LOOK_S: Final = 0.05
-"""Seconds between calls: pools requested in between share a call."""
+"""Seconds between calls. Pools requested in between share a call."""
 ASKED_MAX: Final = 4_096
 ABSENT_TIMES: Final = 3
-"""Number of answers without a pool before it counts as absent: the node may be behind the one that sent the log."""
+"""Number of answers without a pool before it counts as absent, because a node may be behind the one that sent the
+log."""
 ABSENT_PAUSE_S: Final = 0.4
 
 ReadPair = Callable[[str, bytes], tuple[str, str] | None]
@@ -65,10 +66,10 @@ class _OpenQuestion:
 
 
 class PoolLookup:
-    """Look-up of pools: `run` answers each `ask` with one PoolUpdate on the outlet, within `lookup_s` plus one call.
+    """Look-up of pools. `run` answers each `ask` with one PoolUpdate on the outlet, within `lookup_s` plus one call.
 
-    At most ASKED_MAX pools wait at once; any more are `unanswered`. ROWS_MAX pools are kept; beyond that the oldest is
-    dropped.
+    At most ASKED_MAX pools wait at once. Any more are `unanswered`. ROWS_MAX pools are kept. If there are more, the
+    oldest is dropped.
     """
 
     def __init__(
@@ -204,7 +205,7 @@ class PoolLookup:
                 self.ask(pool, asked.program_id)
 
     async def _keep(self) -> None:
-        """Write new pools to the file; if that fails, the newest ROWS_MAX are kept for the next attempt."""
+        """Write new pools to the file. If that fails, the newest ROWS_MAX are kept for the next attempt."""
         if self._file is None or not self._unkept:
             self._unkept.clear()
             return

@@ -31,7 +31,7 @@ from headrace.sources.rpc_pubsub.shapes import (
 from headrace.sources.subscriptions import ChainSubscription, Kind
 
 _PEEK: Final = 72
-"""Bytes within which every known node names the method of a notification."""
+"""Number of bytes within which every known node names the method of a notification."""
 _KEYS_MAX: Final = 65_536
 BYTES_MAX: Final = 1024 * 1024
 """Maximum number of bytes of a message that does not contain an account.
@@ -64,7 +64,7 @@ class Refusal(NamedTuple):
 class Unknown(NamedTuple):
     """A notification of a subscription that this connection does not have, or no longer has.
 
-    `kinds` are the kinds of subscription that it may belong to. `slot` is the slot that it names.
+    `kinds` are the kinds of subscription to which it may belong. `slot` is the slot that it names.
     """
 
     subscription_id: ServerId

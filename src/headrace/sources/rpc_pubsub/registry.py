@@ -40,7 +40,10 @@ def request_of(
     *,
     whole: bool = False,
 ) -> bytes:
-    """Encode the JSON-RPC request for a subscription; `whole` asks for whole transactions instead of their logs."""
+    """Encode the JSON-RPC request for a subscription.
+
+    With `whole`, it asks for whole transactions instead of their logs.
+    """
     kind, key = subscription.kind, subscription.key
     params: list[object] = []
     if kind == "transactions" and whole:
@@ -59,7 +62,7 @@ def request_of(
 
 
 def server_id_of(value: object) -> ServerId | None:
-    """Return a node's id of a subscription; a number in text becomes that number. None for any other value."""
+    """Return a node's id of a subscription. A number in text becomes that number. None for any other value."""
     if isinstance(value, str) and 0 < len(value) <= _SERVER_ID_MAX:
         return int(value) if value.isdecimal() and value.isascii() and len(value) <= 20 else value
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -84,7 +87,7 @@ class Registry:
 
     With `whole`, `transactions:` subscriptions are first requested as whole transactions. If the node refuses or does
     not answer, logs are requested instead, and nothing is requested as whole again. `active` maps the node's ids to
-    subscriptions; `refused` maps subscriptions to the reason.
+    subscriptions. `refused` maps subscriptions to the reason.
     """
 
     def __init__(
@@ -124,7 +127,7 @@ class Registry:
         return any(self._entries[asked].whole for asked in self._asked.values())
 
     def want(self, wanted: Sequence[ChainSubscription]) -> None:
-        """Replace the wanted subscriptions: `due` then returns the requests to subscribe and unsubscribe."""
+        """Replace the wanted subscriptions. `due` then returns the requests to subscribe and unsubscribe."""
         for subscription in [known for known in self._entries if known not in wanted]:
             self.forget(subscription)
         for subscription in wanted:
@@ -148,16 +151,19 @@ class Registry:
             self._unwanted[entry.request_id] = self._asked.pop(entry.request_id), entry.whole
 
     def renew(self, subscription: ChainSubscription) -> None:
-        """Request a subscription again: the node may have dropped it with a notification that could not be read."""
+        """Request a subscription again.
+
+        The node may have dropped it with a notification that could not be read.
+        """
         entry = self._entries.get(subscription)
         if entry is not None and entry.server_id is not None:
             self.forget(subscription)
             self._entries[subscription] = _Entry()
 
     def is_lost(self, server_id: ServerId, kinds: Container[Kind]) -> bool:
-        """Return whether a notification of some `kinds` under an unknown id is a loss to an active subscription.
+        """Return whether a notification of some `kinds` with an unknown id means that an active subscription lost it.
 
-        It is none if the id was active earlier, or if a request of such a kind has no answer yet.
+        It does not if the id was active earlier, or if a request of such a kind has no answer yet.
         """
         unanswered = (*self._asked.values(), *(subscription for subscription, _ in self._unwanted.values()))
         return server_id not in self._former and not any(asked.kind in kinds for asked in unanswered)
@@ -176,10 +182,11 @@ class Registry:
         return requests
 
     def acknowledge(self, request_id: int, server_id: ServerId) -> ChainSubscription | None:
-        """Record an acknowledgement; return the subscription that is now active, None for an unknown or old request id.
+        """Record that a request was accepted.
 
-        Raises BadInputError `id_taken` if another subscription has the `server_id`, because notifications of both could
-        not be distinguished.
+        Return the subscription that is now active, None for an unknown or old request id.
+        Raises BadInputError `id_taken` if another subscription has the `server_id`, because notifications of the two
+        could not be distinguished.
         """
         unwanted = self._unwanted.pop(request_id, None)
         if unwanted is not None and server_id not in self.active:  # nodes give the same id to two equal requests
@@ -197,12 +204,12 @@ class Registry:
         return subscription
 
     def refuse(self, request_id: int, code: int, message: str, now: float) -> ChainSubscription | None:
-        """Record a refusal; return the refused subscription, None if it is requested at once in another form.
+        """Record a refusal. Return the refused subscription, None if it is requested at once in another form.
 
-        A refused subscription is requested again after a pause that doubles each time; other subscriptions are not
-        affected. If the parameters of an account subscription are invalid, the reason may be the encoding: plain base64
-        is tried at once. Refused whole transactions (-32601 if the node lacks the method, other codes if the plan does)
-        are requested as logs.
+        A refused subscription is requested again after a pause that doubles each time. Other subscriptions are not
+        affected. If the parameters of an account subscription are invalid, the encoding may be the reason, so plain
+        base64 is tried at once. Whole transactions that are refused (-32601 if the node lacks the method, other codes
+        if the plan does) are requested as logs.
         """
         self._unwanted.pop(request_id, None)
         subscription = self._asked.pop(request_id, None)
@@ -261,7 +268,7 @@ def _encode(request_id: int, method: str, params: list[object]) -> bytes:
 
 
 def _whole(key: str, commitment: Commitment) -> list[object]:
-    """Return the parameters of `transactionSubscribe`; without `failed` both outcomes are sent, as with logs."""
+    """Return the parameters of `transactionSubscribe`. Without `failed`, both outcomes are sent, as with logs."""
     wanted = {"vote": False, "accountInclude": [key]}
     options = {
         "commitment": commitment,

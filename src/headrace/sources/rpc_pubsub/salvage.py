@@ -1,8 +1,8 @@
 """Reads messages that the strict reader refused, and names the subscriptions of those that can't be read. Pure.
 
-A notification in an undocumented form is read: a subscription id as text, numbers as text, several notifications in one
-array, or without members that are not needed. If a notification can't be read, its subscription and slot are found, so
-that the loss can be declared: no notification is dropped silently.
+It reads notifications in undocumented forms: a subscription id as text, numbers as text, several notifications in one
+array, or without members that are not needed. If a notification can't be read, its subscription and slot are searched
+for, so that the loss can be declared: no notification is dropped silently.
 """
 
 import re
@@ -25,7 +25,7 @@ from headrace.sources.subscriptions import ChainSubscription, Kind
 _CONTAINERS_MAX: Final = 65_536
 _VALUES_MAX: Final = 262_144
 _ARRAYS_MAX: Final = 4
-"""Maximum depth of nested arrays that are opened; JSON-RPC has one level."""
+"""Maximum depth of nested arrays that are read. JSON-RPC has one level."""
 _SLOT_MAX: Final = 2**63 - 1
 _METHOD: Final = re.compile(rb'"method"\s*:\s*"([A-Za-z]{4,32})"')
 _ID: Final = re.compile(rb'"subscription"\s*:\s*"?([0-9]{1,20})["\s,}]')
@@ -36,7 +36,7 @@ _BASE58: Final = re.compile(r"[1-9A-HJ-NP-Za-km-z]+")
 def salvage(
     message: bytes, active: Mapping[ServerId, ChainSubscription], stamp: Stamp, received_ns: int, reason: str
 ) -> list[Heard]:
-    """Return the contents of a message refused with `reason`; empty if the message concerns no subscription."""
+    """Return the contents of a message refused with `reason`. Empty if the message concerns no subscription."""
     if _has_too_much(message):
         return _by_pattern(message, active, reason)
     try:

@@ -25,9 +25,9 @@ from headrace.sources.rpc_pubsub.websocket import BoundedWebSocket, ConnectStrai
 from headrace.sources.subscriptions import ChainSubscription
 
 _CLOSE_S = 0.25
-"""Seconds to wait for the answer to a close frame; a node that floods sends much before the answer."""
+"""Seconds to wait for the answer to a close frame. A node that floods sends much before the answer."""
 _TURN = 64
-"""Maximum number of messages read in a row while more are waiting; then other tasks run."""
+"""Maximum number of messages read in a row while more are waiting. Then other tasks run."""
 _GIVEN_UP: Final = {1008: "flood", 1009: "too_large"}
 _REST_S_MAX = 300.0
 _OF_SUBSCRIPTIONS: Final = (Ack, Refusal, Unknown, SignatureNotice, Unreadable)
@@ -36,9 +36,9 @@ _log = structlog.get_logger("source")
 
 
 class PubSubSession:
-    """Subscribes on one connection and hands its arrivals in to `stream`. Call `run` once.
+    """Subscribes on one connection and passes its arrivals to `stream`. Call `run` once.
 
-    `ask_whole`: request whole transactions first.
+    With `ask_whole`, whole transactions are requested first.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class PubSubSession:
         self._logged: set[str] = set()
 
     async def run(self) -> Parting:
-        """Connect, subscribe, and read until the end. Failures of network and node are values, not exceptions."""
+        """Connect, subscribe, and read until the end. Failures of the network and the node are returned, not raised."""
         connection, settings = self.connection, self._settings
         try:
             socket = await ConnectStraight(
@@ -125,7 +125,7 @@ class PubSubSession:
             self.connection.part(reason, _text(closed))
 
     async def _salvage(self, message: bytes, error: BadInputError, received_ns: int) -> None:
-        """Read a message that the strict reader refused, as far as possible; count its unreadable parts."""
+        """Read a message that the strict reader refused, as far as possible. Count its unreadable parts."""
         found = salvage(message, self.registry.active, self._stamp, received_ns, error.reason)
         if not found or any(isinstance(each, Unreadable | Unknown) for each in found):
             self._count_bad(error)
@@ -156,13 +156,13 @@ class PubSubSession:
         return None
 
     def _renew(self, lost: Unreadable) -> None:
-        """Subscribe to signatures again: a node drops such a subscription with its notification, readable or not."""
+        """Subscribe to signatures again. A node drops such a subscription with its notification, readable or not."""
         for subscription in lost.subscriptions:
             if subscription.kind == "signature":
                 self.registry.renew(subscription)
 
     async def _take_unknown(self, heard: Unknown, received_ns: int) -> None:
-        """Count a notification under an unknown id as lost to all subscriptions of its kind: the id may be wrong."""
+        """Count a notification with an unknown id as lost to all subscriptions of its kind. The id may be wrong."""
         self._unknown += 1
         if not self.registry.is_lost(heard.subscription_id, heard.kinds):
             return
@@ -199,13 +199,13 @@ class PubSubSession:
         self._stream.show_refused(self.connection)
 
     def _follow_wanted(self) -> None:
-        """Replace the subscriptions; the requests are sent with the next tick."""
+        """Replace the subscriptions. The requests are sent with the next tick."""
         self.registry.want(self.connection.wanted)
 
     # Tending.
 
     async def _tend(self, socket: ClientConnection) -> None:
-        """Send due requests and act on missing answers, once a tick.
+        """Send due requests and handle missing answers, once a tick.
 
         Pongs are not waited for. `watch` distinguishes a silent node from a pipeline that holds up the reading.
         """
@@ -258,7 +258,7 @@ class PubSubSession:
 
 
 def _turned_away(response: Response) -> Parting:
-    """Return the end of a connection whose handshake the node answered with another status."""
+    """Return the end of a connection whose handshake the node did not accept."""
     status = response.status_code
     rest_s = retry_after_s(response.headers.get("Retry-After", ""), _REST_S_MAX) or 0.0
     if 300 <= status < 400:

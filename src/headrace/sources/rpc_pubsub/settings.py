@@ -65,7 +65,7 @@ class RpcPubSubSettings(NodeSourceSettings, frozen=True, forbid_unknown_fields=T
 
 
 def check_ws_urls(urls: tuple[str, ...]) -> None:
-    """Raise ConfigError for a URL that is no WebSocket URL."""
+    """Raise ConfigError for a URL that is not a WebSocket URL."""
     demand = KINDS["ws_url"]
     for url in urls:
         if not demand.accepts(url):

@@ -1,6 +1,6 @@
 """A WebSocket connection to a node that may be hostile: no redirects, no floods of frames, pieces or pings.
 
-`websockets` bounds the bytes of a message. This module bounds everything else with which a peer can fill memory or
+`websockets` limits the bytes of a message. This module limits everything else with which a peer can fill memory or
 block the loop.
 """
 
@@ -11,17 +11,20 @@ from websockets.frames import DATA_OPCODES, CloseCode, Frame
 from websockets.protocol import Event
 
 SLICE_BYTES: Final = 8_192
-"""Maximum number of bytes handed to the parser at once.
+"""Maximum number of bytes passed to the parser at once.
 
 One read may bring 256 kB in frames of two bytes, which take two seconds.
 """
 FRAME_BYTES_MIN: Final = 16
-"""Fewest bytes per frame, on average over a slice; fewer are a flood. The shortest notification has a hundred."""
+"""Minimum number of bytes per frame, on average over a slice; fewer are a flood.
+
+The shortest notification has a hundred.
+"""
 FRAMES_SPARE: Final = 64
 PIECES_MAX: Final = 1_024
 """Maximum number of frames in a message. Each costs 300 bytes until the last has come, even if it contains one byte."""
 UNSENT_BYTES_MAX: Final = 1024 * 1024
-"""Maximum number of bytes of unsent pongs: the peer sends pings and reads nothing."""
+"""Maximum number of bytes of unsent pongs, for a peer that sends pings and reads nothing."""
 
 
 class BoundedWebSocket(ClientConnection):
@@ -53,7 +56,7 @@ class BoundedWebSocket(ClientConnection):
         super().process_event(event)
 
     def _give_up(self, code: int, reason: str) -> None:
-        """Close without a handshake: otherwise the peer could go on flooding until it answers."""
+        """Close without a handshake, because otherwise the peer could continue to flood until it answers."""
         self.protocol.fail(code, reason)
         self.transport.abort()
 

@@ -64,9 +64,9 @@ class YellowstoneSource(EndpointSource):
 
     async def run(self, outlet: Outlet, covered: Mapping[str, int] = NOTHING_COVERED) -> Ending:
         """Deliver until `stop` or cancellation. Ask nodes to replay the slots after the lowest slot in `covered`."""
-        if covered:
+        if wanted := self._of_wanted(covered):
             for resume in self._resumes:
-                resume.covered(min(covered.values()))
+                resume.covered(min(wanted.values()))
         return await super().run(outlet, covered)
 
     def update_settings(self, settings: Any) -> None:

@@ -32,7 +32,7 @@ _STATUSES: Final[dict[int, SlotStatus]] = {
 }
 _SILENT: Final = frozenset({geyser.SLOT_FIRST_SHRED_RECEIVED, geyser.SLOT_COMPLETED})
 """Statuses of a slot before its bank is created. They change nothing for a subscriber."""
-_UNUSED: Final = frozenset({"transaction_status", "entry", "pong"})
+_UNUSED: Final = frozenset({"entry", "pong"})
 """Kinds of updates for which `model.updates` has no type."""
 _FILTERS_TAG: Final = 0x0A
 _NAMES_MAX: Final = 256
@@ -99,6 +99,8 @@ class Reader:
             return self._block(update, received_ns)
         if kind == "ping":
             return (Ping(),)
+        if kind == "transaction_status":
+            return self._transaction_status(update)
         if kind in _UNUSED:
             return (Unused(str(kind)),)
         return self._unreadable(update.filters, "unknown_kind")
@@ -156,6 +158,18 @@ class Reader:
         if not subscriptions:
             return (Unused("transaction"),)
         return self._transactions_of(info, slot, subscriptions, received_ns)
+
+    def _transaction_status(self, update: Any) -> Sequence[Heard]:
+        """Return notices that have the transaction fetched, as its status has neither instructions nor logs."""
+        subscriptions, status = self._wanted(update.filters), update.transaction_status
+        if not subscriptions:
+            return (Unused("transaction_status"),)
+        try:
+            _check_slot(status.slot)
+            signature = _signature(status.signature)
+        except BadInputError as error:
+            return (Unreadable(subscriptions, error.reason, status.slot if status.slot <= SLOT_MAX else None),)
+        return [LandedNotice(status.slot, each, signature) for each in subscriptions]
 
     def _transactions_of(
         self, info: Any, slot: int, subscriptions: Sequence[ChainSubscription], received_ns: int

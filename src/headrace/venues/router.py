@@ -57,6 +57,13 @@ def best_route(
     Of equal routes, return the one with the fewest pools.
     Raises NoQuoteError if no route has a quote for the whole amount.
     """
+    return routes_of(candidates, mint_in, mint_out, amount, through)[0]
+
+
+def routes_of(
+    candidates: Iterable[Candidate], mint_in: str, mint_out: str, amount: int, through: Sequence[str] = THROUGH
+) -> list[Route]:
+    """Return all routes for the whole amount, the best first. Raises NoQuoteError if there is none."""
     known = list(candidates)
     direct = _markets(known, mint_in, mint_out)
     routes = [Route(((quote,),)) for quote in _quotes(direct, mint_in, amount)]
@@ -66,7 +73,45 @@ def best_route(
     routes = [route for route in routes if route.paths]
     if not routes:
         raise NoQuoteError(NO_ROUTE, f"from {mint_in} to {mint_out}")
-    return max(routes, key=lambda route: (route.amount_out, -sum(map(len, route.paths))))
+    return sorted(routes, key=lambda route: (-route.amount_out, sum(map(len, route.paths))))
+
+
+def cheapest_route(
+    candidates: Iterable[Candidate], mint_in: str, mint_out: str, amount: int, through: Sequence[str] = THROUGH
+) -> Route:
+    """Return the route over one or two pools with the lowest input that brings at least `amount` of `mint_out`.
+
+    The first pool of two brings at least what the second takes. Raises NoQuoteError if no route brings so much.
+    """
+    known = list(candidates)
+    routes = [Route(((quote,),)) for quote in _costs(known, mint_in, mint_out, amount)]
+    for middle in through:
+        if middle in (mint_in, mint_out):
+            continue
+        second = _cheapest(_costs(known, middle, mint_out, amount))
+        first = None if second is None else _cheapest(_costs(known, mint_in, middle, second.amount_in))
+        if first is not None and second is not None and first.pool != second.pool:
+            routes.append(Route(((first, second),)))
+    if not routes:
+        raise NoQuoteError(NO_ROUTE, f"from {mint_in} to {mint_out}")
+    return min(routes, key=lambda route: (route.amount_in, len(route.paths[0])))
+
+
+def _costs(candidates: Sequence[Candidate], mint_in: str, mint_out: str, amount: int) -> list[PoolQuote]:
+    """Return the quotes that bring at least `amount`; a pool that has less gives a quote for less, or none."""
+    found = []
+    for market in _markets(candidates, mint_in, mint_out):
+        try:
+            quote = market.quote(mint_in, amount, exact_out=True)
+        except NoQuoteError:
+            continue
+        if quote.amount_out >= amount:
+            found.append(quote)
+    return found
+
+
+def _cheapest(quotes: Sequence[PoolQuote]) -> PoolQuote | None:
+    return min(quotes, key=lambda quote: quote.amount_in, default=None)
 
 
 def two_hops(

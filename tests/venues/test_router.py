@@ -1,6 +1,7 @@
 """The router against brute force: no single pool and no other split of the same parts brings more."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import product
 
 import pytest
@@ -8,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.model.keys import USDC_MINT, WSOL_MINT
-from headrace.orders.router import Candidate, best_route, split, two_hops
 from headrace.programs.quoting import Market, NoQuoteError
 from headrace.programs.raydium_amm_v4.curve import Pool
+from headrace.venues.router import Candidate, best_route, cheapest_route, split, two_hops
 from tests.examples import examples
 from tests.programs.sets import pool
 
@@ -93,3 +94,30 @@ def test_real_pools_of_one_pair_share_an_amount() -> None:
     assert len(found.paths) == 2
     assert found.amount_in == amount
     assert found.amount_out > max(each.quote(WSOL_MINT, amount).amount_out for each in markets)
+
+
+@given(markets=pools, amount=st.integers(1, 10**9))
+@settings(max_examples=examples(100), deadline=None)
+def test_the_cheapest_route_brings_enough_and_costs_no_more_than_any_pool(markets: list[Pool], amount: int) -> None:
+    costs = []
+    for each in markets:
+        with suppress(NoQuoteError):
+            costs.append(each.quote(WSOL_MINT, amount, exact_out=True).amount_in)
+    candidates = [Candidate(each.mints, each) for each in markets]
+    if not costs:
+        with pytest.raises(NoQuoteError):
+            cheapest_route(candidates, WSOL_MINT, USDC_MINT, amount)
+        return
+    found = cheapest_route(candidates, WSOL_MINT, USDC_MINT, amount)
+    assert found.amount_in == min(costs)
+    assert found.amount_out >= amount
+
+
+def test_an_exact_output_over_two_pools_has_enough_in_between() -> None:
+    first = market("a", (WSOL_MINT, USDC_MINT), (10**12, 10**11))
+    second = market("b", (USDC_MINT, COIN), (10**11, 10**12))
+    candidates = [Candidate(each.mints, each) for each in (first, second)]
+    found = cheapest_route(candidates, WSOL_MINT, COIN, 10**8)
+    ((one, other),) = found.paths
+    assert one.amount_out >= other.amount_in
+    assert found.amount_out >= 10**8
