@@ -1,7 +1,8 @@
 """Measure the bus on one Valkey beside redis-py publishing the same: messages a second, and latency at 1,000 a second.
 
 Run in the clone: PYTHONPATH=. python benchmarks/cluster/bus.py [messages]. One publisher and one reader in one
-process, with a server of their own; messages of 300 bytes on 100 topics, in batches of 16. The CPU is that of both together.
+process, with a server of their own; messages of 300 bytes on 100 topics, in batches of 16. The CPU is that of both
+together.
 """
 
 import asyncio
