@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 import yaml
 
 from tests.deploy.test_runbook import ALERTS, ROOT
@@ -129,6 +130,7 @@ def test_rules_pass_promtool() -> None:
     run(PROMTOOL, "check", "config", RULES.with_name("prometheus.yml"))
 
 
+@pytest.mark.long  # promtool evaluates eight hours for each fault
 @needs_promtool
 def test_each_fault_fires_its_alert_alone_and_a_server_that_works_none(tmp_path: Path) -> None:
     tests = [case(WORKS, [])] + [case(fault, [alert]) for alert, fault in FAILS.items()]
