@@ -126,7 +126,6 @@ class CheckpointKeeper:
 
 async def enter_checkpoints(
     stack: contextlib.AsyncExitStack,
-    *,
     config: Config,
     context: Context,
     registers: Registers,

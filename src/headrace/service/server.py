@@ -3,22 +3,21 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-import msgspec
 import structlog
 
 from headrace.adapters import Context
-from headrace.bus import Bus, Writer
+from headrace.bus import Bus
 from headrace.cache import Cache, CacheSettings, Snapshots
 from headrace.cache.feed import CacheFeed
 from headrace.cluster import ClusterSettings
 from headrace.cluster.members import Members
-from headrace.config import Config, CoreSettings, Features
+from headrace.config import Config, Features
 from headrace.cores import open_core
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.settings import AuthSettings
@@ -26,12 +25,8 @@ from headrace.gateway.context import GatewayContext, GatewayOptions
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
 from headrace.inbox import Inbox
-from headrace.ingest.log_lines import lacks_of
-from headrace.ingest.pipeline import Pipeline
-from headrace.model.errors import ConfigError, TransientError
+from headrace.model.errors import TransientError
 from headrace.protocol.frames import Head
-from headrace.runtime import log
-from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import Clock, SystemClock
 from headrace.runtime.disk import Disk
 from headrace.runtime.health import Health
@@ -39,36 +34,23 @@ from headrace.runtime.health_measures import HealthMeasures
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.probes import Probes
 from headrace.runtime.supervise import Supervisor
-from headrace.runtime.watch import watch
-from headrace.service.checkpoints import CheckpointKeeper, enter_checkpoints
+from headrace.service.checkpoints import enter_checkpoints
+from headrace.service.flow import UpdateFlow
 from headrace.service.history import END_S, HistoryHalf, enter_history
 from headrace.service.orders import OrderHalf, enter_inbox, enter_orders, files
+from headrace.service.reload import LiveSettings
 from headrace.service.settings import REGISTERS, ProgramSettings, Registers
-from headrace.service.shared import Lanes, events_of_late, new_members, server_id_of
+from headrace.service.shared import Lanes, new_members, server_id_of
 from headrace.service.shared import watch as watch_members
-from headrace.service.stream import Choice, FollowedAccounts, OpenSource, Stream, chosen
+from headrace.service.stream import Choice, FollowedAccounts, OpenSource, chosen
 from headrace.service.updates import (
     load_programs,
-    new_outlet,
-    new_recorder,
     new_resolver,
-    open_market,
-    open_pools,
     open_rpc,
 )
-from headrace.sources import Outlet
-from headrace.sources.pools import PoolLookup, PoolSettings
 from headrace.sources.recording import RecorderSettings
-from headrace.sources.settings import NodeSourceSettings
-from headrace.sources.subscriptions import parse_all
 
 DRAIN_S: Final = 10.0
-FLOW_S: Final = 3.0
-"""Maximum time in seconds, at the end, for publishing what the source has delivered.
-
-It is too short only if very many updates wait.
-"""
-
 ASKED_ONLY: Final = "health"
 """A topic without messages, for the health check, which only needs to know whether bus and cache answer."""
 
@@ -128,8 +110,7 @@ class Service:
         self.programs = load_programs(config)
         self.resolve = new_resolver(config, lambda: self.programs)
         """Returns a program's id by name. Raises KeyError for an unknown name."""
-        for settings in registers.subscribed(config):
-            self._check_subscriptions(settings)
+        self._settings = LiveSettings(config, registers, self.programs, self.resolve, play=play)
         self.bus: Bus
         self.cache: Cache
         self.state: Snapshots
@@ -142,41 +123,34 @@ class Service:
         """
         core = open_core(config.section(ProgramSettings).core, self.programs)
         self.health.report("core", ready=True, detail=core.name, required=False)
-        self.pipeline = Pipeline(
-            self.programs,
-            self.clock,
-            self.metrics,
-            core=core,
-            transfers=config.section(Features).transfers,
-            audience=self._audience,
-            market=open_market(config, self.metrics),
-            ask_pool=None if play or not config.section(PoolSettings).lookup else self._ask_pool,
-        )
-        self._pools: PoolLookup | None = None
         self.rpc = open_rpc(config, self.clock, registers)
         self.gateway: Gateway | None = None
         self.started = asyncio.Event()
         """Set once everything runs and, if the gateway is on, its port is open."""
         self._play, self._take_orders = play, orders
         self._registers, self._generation = registers, generation or secrets.token_hex(4)
-        self.stream = Stream(config, [Choice(source)] if source is not None else chosen(config, registers))
-        self._record = record or (Path(name) if (name := config.section(RecorderSettings).file) else None)
-        self._outlet: Outlet = new_outlet("ingest")
-        self._reached: Mapping[str, Mapping[str, int]] = {}
-        self._asked: Mapping[str, Mapping[str, int]] = {}
-        self._asked_at = 0
-        self._intake: Outlet | None = None
-        self._history: HistoryHalf | None = None
-        self._keeper: CheckpointKeeper | None = None
+        self.flow = UpdateFlow(
+            config,
+            self.clock,
+            self.metrics,
+            self.health,
+            programs=self.programs,
+            core=core,
+            rpc=self.rpc,
+            registers=registers,
+            sources=[Choice(source)] if source is not None else chosen(config, registers),
+            audience=self._audience,
+            record=record or (Path(name) if (name := config.section(RecorderSettings).file) else None),
+            play=play,
+        )
+        self.pipeline, self.stream = self.flow.pipeline, self.flow.stream
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set.
 
         Then the sources end first, their updates are delivered, and the gateway ends last.
         """
-        self._say_what_is_missing()
-        for settings in self._registers.subscribed(self.config):
-            self._warn_of_log_lines(settings)
+        self._settings.report()
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.rpc.aclose)
             context = await self._lend(stack)
@@ -188,14 +162,14 @@ class Service:
             history = None
             if self.config.section(Features).history and "ingest" in self.lanes.candidates:
                 parts = (self.config, context, self._registers, self.lanes.writers["ingest"], self._audience)
-                history = self._history = await enter_history(stack, *parts, keep=not self._play)
+                history = await enter_history(stack, *parts, keep=not self._play)
+            keeper = None
             if "ingest" in self.lanes.candidates and not self._play and not self.lanes.bus.shared:
-                read = self._read_reached
-                self._keeper = await enter_checkpoints(
-                    stack, config=self.config, context=context, registers=self._registers, probes=self.probes, read=read
+                keeper = await enter_checkpoints(
+                    stack, self.config, context, self._registers, self.probes, self.flow.progress
                 )
-            if self._keeper is not None and history is not None:
-                self._keeper.follow(history.feed)
+            if keeper is not None and history is not None:
+                keeper.follow(history.feed)
             stack.push_async_callback(self._close_gateway)
             tasks = await stack.enter_async_context(Supervisor(self.clock))
             if orders is not None:
@@ -209,8 +183,10 @@ class Service:
                 await self._open_gateway(tasks, orders, inbox, history)
             if orders is not None:
                 _log.info("orders_on", **orders.kept)
-            background = [tasks.start("config", "watch", self._follow_config)]
-            end_updates = self._start_updates(tasks, context)
+            follow = partial(self._settings.follow, self.clock, self.gateway)
+            background = [tasks.start("config", "watch", follow)]
+            feed = None if history is None else history.feed
+            end_updates = self.flow.start(tasks, context, self.lanes, history=feed, keeper=keeper)
             if self.lanes.bus.shared:
                 await self.members.beat()
                 background.append(tasks.start("cluster", "beat", self.members.run))
@@ -226,103 +202,11 @@ class Service:
                 await self.members.leave()
             if end_history is not None:
                 await asyncio.wait([end_history()], timeout=END_S)
-            if self._keeper is not None:
-                await self._keeper.finish()
+            if keeper is not None:
+                await keeper.finish()
             if self.gateway is not None:
                 await self.gateway.stop(DRAIN_S)
             tasks.cancel()
-
-    def _start_updates(self, tasks: Supervisor, context: Context) -> Callable[[], Awaitable[None]]:
-        """Start the flow of updates, if this process publishes them. Return a function that ends the flow in order."""
-        if "ingest" not in self.lanes.candidates:
-            self.health.report("source", ready=True, detail="another process publishes updates", required=False)
-            self.config.on_change(Features, _refuse_stream)
-            self.lanes.start(tasks, {}, bytes)
-            return _end_nothing
-        if self.lanes.bus.shared:
-            self.health.report("source", ready=True, detail="another server publishes updates", required=False)
-            self.config.on_change(Features, _refuse_to_stop)
-        ends: list[Callable[[], Awaitable[None]]] = []
-
-        begun: list[asyncio.Task[object]] = []
-
-        def begin(writer: Writer, note: bytes) -> None:
-            work = partial(self._begin_updates, tasks, context, writer, note, ends)
-            begun.append(tasks.start("ingest", "begin", work))
-
-        self.lanes.start(tasks, {"ingest": begin}, self._checkpoint)
-
-        async def end() -> None:
-            if begun:
-                await asyncio.wait(begun)
-            for each in ends:
-                await each()
-
-        return end
-
-    async def _begin_updates(
-        self,
-        tasks: Supervisor,
-        context: Context,
-        writer: Writer,
-        note: bytes,
-        ends: list[Callable[[], Awaitable[None]]],
-    ) -> None:
-        """Publish updates from now on. After another server, continue where that server stopped."""
-        if self.lanes.bus.shared:
-            self.stream.resume(read_note(note))
-            self.pipeline.known = await events_of_late(self.bus, self.clock)
-            if self._history is not None:
-                self._history.feed.resume()
-        elif self._keeper is not None:
-            await self._keeper.restore(self.stream)
-        flow = tasks.start("ingest", "pipeline", partial(self.pipeline.run, self._outlet, writer))
-        self._intake, recording = self._tap(tasks)
-        intake = self._intake
-        lookup = self._look_up_pools(tasks, intake)
-        switch = tasks.start("source", "switch", partial(self.stream.follow, tasks, context, intake))
-        watching = [switch, *lookup]
-        if self._keeper is not None:
-            keep = partial(self._keeper.run, self.stream, intake)
-            watching.append(tasks.start("checkpoints", "save", keep, restart=Backoff(0.2, 5.0)))
-
-        async def end() -> None:
-            for task in watching:
-                task.cancel()
-            await self.stream.end()
-            intake.close()
-            await asyncio.wait([flow, *recording], timeout=FLOW_S)
-            if len(self._outlet) or len(intake):
-                _log.warning("updates_left_out", updates=len(self._outlet) + (len(intake) if recording else 0))
-
-        ends.append(end)
-
-    def _checkpoint(self) -> bytes:
-        """Return how far updates are published, for the server that publishes them after this one."""
-        return msgspec.json.encode(self._read_reached())
-
-    def _read_reached(self) -> Mapping[str, Mapping[str, int]]:
-        """Return source → feed → the slot up to which everything is published."""
-        published = self.pipeline.published
-        received = (self._outlet if self._intake is None else self._intake).received
-        if published >= self._asked_at:  # everything that the sources had delivered by then is published
-            self._reached = self._asked
-            self._asked, self._asked_at = self._covered(), received
-        if published == received:
-            self._reached = self._covered()
-        return self._reached
-
-    def _covered(self) -> Mapping[str, Mapping[str, int]]:
-        """Return source → feed → the slot up to which everything is delivered or declared, and confirmed.
-
-        Slots that are not confirmed are read again by the next leader, which can't know otherwise whether a fork
-        retracts them.
-        """
-        confirmed = self.pipeline.head["confirmed"]
-        return {
-            source: {feed: slot if confirmed is None else min(slot, confirmed) for feed, slot in feeds.items()}
-            for source, feeds in self.stream.covered.items()
-        }
 
     async def _lend(self, stack: contextlib.AsyncExitStack) -> Context:
         """Return the context for adapters. Tasks that they leave behind are cancelled once all adapters are closed."""
@@ -455,106 +339,6 @@ class Service:
 
     def _audience(self) -> list[str]:
         return list(self.gateway.hub.topics()) if self.gateway is not None else []
-
-    def _look_up_pools(self, tasks: Supervisor, intake: Outlet) -> list[asyncio.Task[object]]:
-        """Start the look-up of the mints of pools, if trades may wait for it."""
-        if self.pipeline.ask_pool is None:
-            return []
-        self._pools = open_pools(self.config, self.rpc, self.programs, intake, self.clock, self.metrics)
-        return [tasks.start("pools", "look up", self._pools.run, restart=Backoff())]
-
-    def _ask_pool(self, pool: str, program_id: str) -> None:
-        if self._pools is not None:
-            self._pools.ask(pool, program_id)
-
-    def _tap(self, tasks: Supervisor) -> tuple[Outlet, list[asyncio.Task[object]]]:
-        """Return the outlet for the sources' updates: the pipeline's outlet, or that of a recorder in front of it."""
-        if self._record is None:
-            return self._outlet, []
-        intake = new_outlet("recorder")
-        recorder = new_recorder(self._record, self.config, self.clock, self.health, registers=self._registers)
-        return intake, [tasks.start("recorder", "run", partial(recorder.run, intake, self._outlet))]
-
-    # Settings.
-
-    async def _follow_config(self) -> None:
-        """Apply changes made on SIGHUP or in a file, all or nothing."""
-        for settings in self._registers.subscribed(self.config):
-            self.config.on_change(type(settings), lambda _, new: self._check_subscriptions(new))
-            self.config.on_change(type(settings), lambda _, new: self._warn_of_log_lines(new))
-        self.config.on_change(CoreSettings, lambda _, new: log.set_level(new.log_level))
-        paths = [*self.config.paths, *self.config.section(TlsSettings).paths()]
-        paths += self.config.section(AuthSettings).paths()
-        async with contextlib.aclosing(watch(paths, self.clock)) as changes:
-            async for _ in changes:
-                if self.gateway is not None:
-                    await asyncio.to_thread(self.gateway.reload_certificate)
-                    await self.gateway.reload_keys()
-                change = self.config.reload(await asyncio.to_thread(self.config.read))
-                for warning in change.warnings:
-                    _log.warning("settings_warning", warning=warning)
-                for error in change.errors:
-                    _log.error("settings_refused", error=str(error), effect="the former settings stay in force")
-                if change.needs_restart:
-                    _log.warning("settings_need_restart", keys=", ".join(change.needs_restart))
-                if change.applied:
-                    _log.info("settings_applied", keys=", ".join(change.applied))
-
-    def _check_subscriptions(self, settings: NodeSourceSettings) -> None:
-        """Raise ConfigError for wrong subscriptions now, not only when the stream is switched on."""
-        parse_all(settings.subscriptions, self.resolve)
-
-    def _warn_of_log_lines(self, settings: NodeSourceSettings) -> None:
-        """Log the subscriptions that deliver less than may be expected, and which kind would deliver the rest."""
-        if self._play:
-            return
-        wanted = parse_all(settings.subscriptions, self.resolve)
-        for lack in lacks_of((each.kind, self.programs.name_of(each.key)) for each in wanted):
-            _log.warning("subscription_lacks_trades", **lack._asdict())
-
-    def _say_what_is_missing(self) -> None:
-        for warning in self.config.warnings:
-            _log.warning("settings_warning", warning=warning)
-        for warning in self.programs.warnings:
-            _log.warning("idl_warning", warning=warning)
-        core = self.config.section(CoreSettings)
-        if (auth := self.config.section(AuthSettings)).mode == "off" and (auth.jwt_secret or auth.jwks_url):
-            _log.warning("authentication_not_used", meaning="keys for tokens are set, but AUTH_MODE is off")
-        if self._play:
-            return
-        kind = self._registers.bus_kind(self.config)
-        if kind == "memory" and core.redis_url:
-            _log.warning(
-                "redis_not_used", meaning="REDIS_URL is set, but MESSAGE_BROKER_ENABLED or BUS_KIND says memory"
-            )
-        if kind == "redis" and not core.database_url:
-            meaning = "orders and messages to users are in files of this server alone; DATABASE_URL shares them"
-            _log.warning("database_not_shared", meaning=meaning)
-
-
-def _refuse_stream(_: Features, new: Features) -> None:
-    """Raise ConfigError if the stream is switched on in a process that does not publish updates."""
-    if new.stream:
-        expected = "off, or a restart with the lane ingest in BUS_LANES"
-        raise ConfigError("features.stream", "on, where another process publishes updates", expected)
-
-
-def _refuse_to_stop(_: Features, new: Features) -> None:
-    """Raise ConfigError if the stream is switched off in a process that may be the one that publishes updates."""
-    if not new.stream:
-        raise ConfigError("features.stream", "off, while servers share a bus", "a restart with it off")
-
-
-def read_note(note: bytes) -> Mapping[str, Mapping[str, int]]:
-    """Return the progress that a `Service` recorded in `note`; empty without a note, or if another version wrote it."""
-    try:
-        return msgspec.json.decode(note, type=dict[str, dict[str, int]])
-    except msgspec.DecodeError:
-        return {}
-
-
-async def _end_nothing() -> None:
-    """Do nothing: this process has no flow of updates."""
 
 
 async def _check_tasks(groups: Sequence[Supervisor], *, thorough: bool) -> None:
