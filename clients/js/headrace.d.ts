@@ -48,6 +48,20 @@ export interface TokenTransfer {
   authority: string | null;
 }
 
+/** The data of an event on `quotes:<mint in>:<mint out>:<amount>`: docs/reference/topics.md. */
+export type QuoteData = ({ type: "Quote" } & Offer) | NoQuote;
+
+/** No venue gives a quote now. `leftOut`: venue → the reason. */
+export interface NoQuote {
+  type: "NoQuote";
+  inputMint: string;
+  outputMint: string;
+  amountIn: string;
+  reason: string;
+  leftOut: Record<string, string>;
+  slot: null;
+}
+
 /** All events of this slot on this topic now have this commitment. */
 export interface Promote extends Recorded {
   type: "promote";

@@ -78,7 +78,7 @@ ERRORS: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.UNKNOWN_TOPIC: "no topic can have this name",
     ErrorCode.DENIED: "not for this user",
     ErrorCode.ALREADY_SUBSCRIBED: "this connection has the topic already",
-    ErrorCode.LIMIT: "too many topics or filters on this connection, or filters on this topic",
+    ErrorCode.LIMIT: "too many topics or filters on this connection, filters on this topic, or topics of quotes",
     ErrorCode.BAD_REQUEST: "unknown or malformed command, or one that this server has switched off",
     ErrorCode.UNAVAILABLE: (
         "the history, the state, the inbox or the keys of tokens can't be had just now, or a token is not valid yet"
