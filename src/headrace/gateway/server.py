@@ -65,6 +65,7 @@ class Gateway:
         self.hub = Hub(
             context.bus, context.clock, lambda: self.keeper.settings, metrics, supervisor, framer, context.cache
         )
+        self.hub.quotes = context.quotes
         self._user_topics: UserTopics | None = None
         if context.inbox is not None:
             self._user_topics = UserTopics(context.inbox, supervisor, context.clock, metrics)
