@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
 from itertools import chain
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
@@ -62,6 +62,14 @@ class BroadcastAnswer(msgspec.Struct, frozen=True):
     duplicate: bool
 
 
+Announce: TypeAlias = Callable[[str, Broadcast, bytes], None]
+"""Gets the event id of a broadcast that was sent, the broadcast, and its data as JSON on one line. Never waits."""
+
+
+def announce_nothing(event_id: str, asked: Broadcast, data: bytes) -> None:
+    """Do nothing: there is no channel."""
+
+
 class Broadcasts:
     """Sends broadcasts. A message has the same `event_id` for all receivers, even when it is repeated."""
 
@@ -71,8 +79,13 @@ class Broadcasts:
         inbox: Inbox | None,
         server_id: str,
         servers: Callable[[], Collection[str]] = tuple,
+        announce: Announce = announce_nothing,
     ) -> None:
-        """Publish by `writers`. `servers` returns the names of all servers of the deployment."""
+        """Publish by `writers`. `servers` returns the names of all servers of the deployment.
+
+        `announce` gets each broadcast that was sent, with its event id and its data.
+        """
+        self._announce = announce
         self._writers, self._inbox, self._server_id, self._servers = writers, inbox, server_id, servers
 
     async def send(self, asked: Broadcast) -> BroadcastAnswer:
@@ -82,13 +95,22 @@ class Broadcasts:
             known = await self._known(asked.idempotency_key, _fingerprint(asked, data))
             if known is not None:
                 return known
+        event_id = _event_id(asked.idempotency_key)
+        answer = await self._try_to_send(asked, data, event_id)
+        self._announce(event_id, asked, data)
+        return answer
+
+    async def relay(self, asked: Broadcast, event_id: str) -> None:
+        """Send the message of another program after the same checks. It is not announced. Raises Refused."""
+        await self._try_to_send(asked, self._check(asked), event_id)
+
+    async def _try_to_send(self, asked: Broadcast, data: bytes, event_id: str) -> BroadcastAnswer:
         try:
-            return await self._send(asked, data)
+            return await self._send(asked, data, event_id)
         except TransientError as error:
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "temporarily unavailable") from error
 
-    async def _send(self, asked: Broadcast, data: bytes) -> BroadcastAnswer:
-        event_id = _event_id(asked.idempotency_key)
+    async def _send(self, asked: Broadcast, data: bytes, event_id: str) -> BroadcastAnswer:
         place: Position | None = None
         if found := _topics(asked):
             body = b'"event_id":"%b","data":%b' % (event_id.encode(), data)

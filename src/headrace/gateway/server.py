@@ -88,7 +88,7 @@ class Gateway:
             self.order_streams = OrderStreams(context.orders, supervisor, self.keeper, context.auth)
             open_order_stream, order_handlers = self.order_streams.open, order_routes.handlers(context.orders)
         self._endpoints |= dict.fromkeys(order_routes.STREAMS, open_order_stream)
-        broadcasts = Broadcasts(context.writers, context.inbox, options.server_id, self._server_ids)
+        broadcasts = Broadcasts(context.writers, context.inbox, options.server_id, self._server_ids, context.announce)
         routes = Context(options, context, sessions, framer, broadcasts)
         self._certificate = Certificate(options.tls) if options.tls.paths() else None
         app = build(routes, (*order_handlers, *extensions.handlers))
@@ -209,7 +209,7 @@ class Gateway:
     def _server_ids(self) -> Sequence[str]:
         """Return the names of all servers that this server knows."""
         members = self._context.members
-        return () if members is None else [member.server.server_id for member in members.servers]
+        return () if members is None else members.names
 
     def _websocket(self, path: str) -> Connection | None:
         return Connection(self.keeper, self._endpoints) if has_endpoint(self._endpoints, path) else None
