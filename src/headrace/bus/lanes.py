@@ -18,6 +18,7 @@ _LANE_OF_KIND: Final[Mapping[str, Lane]] = MappingProxyType(
     {
         "order": "orders",
         "orders": "orders",
+        "quotes": "orders",
         "app": "broadcasts",
         "user": "broadcasts",
         "all": "broadcasts",
