@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from typing import NamedTuple
 
 import pytest
@@ -236,3 +236,22 @@ async def test_a_server_without_requests_looks_again(pair: Pair) -> None:
 
     async with asyncio.timeout(PATIENCE_S):
         await pair.first.serve("empty", answer)
+
+
+async def test_a_message_on_the_channel_reaches_all_who_read_it(pair: Pair) -> None:
+    async with AsyncExitStack() as stack:
+        readers = [await stack.enter_async_context(aclosing(each.messages())) for each in pair]
+        received = [asyncio.ensure_future(anext(reader)) for reader in readers]
+        number = 0
+        async with asyncio.timeout(PATIENCE_S):
+            while not all(each.done() for each in received):  # what is published before they read is not for them
+                number += 1
+                await pair.first.publish(b"\x00%d" % number)
+                await asyncio.sleep(0.01)
+            last = number + 1
+            await pair.second.publish(b"\x00%d" % last)
+            for reader, first in zip(readers, received, strict=True):
+                expected = int(first.result()[1:]) + 1
+                while expected <= last:
+                    assert await anext(reader) == b"\x00%d" % expected
+                    expected += 1

@@ -77,6 +77,23 @@ async def test_a_token_as_subprotocol_is_accepted(running: RunningGateway) -> No
     assert not running.gateway.admission.users
 
 
+async def test_a_message_to_all_reaches_only_those_who_were_welcomed(running: RunningGateway) -> None:
+    stranger, known = await Raw.open(running.port, "/ws?user_id=42"), await enter(running, topics=[])
+    assert await has(known, "all")
+    assert not await has(known, "slots")
+    other = await enter(running, topics=[])
+    await running.tell("all", {"n": 1})
+    assert [(await raw.json())["data"] for raw in (known, other)] == [{"n": 1}, {"n": 1}]
+    stranger.ask("auth", 1, token=made(running))
+    assert (await stranger.json())["type"] == "welcome"
+    assert (await stranger.json())["type"] == "authenticated"
+    stranger.ask("subscribe", 2, topic="slots")
+    assert (await stranger.json())["id"] == 2
+    for raw in (stranger, known, other):
+        raw.leave()
+    await running.clients(0)
+
+
 async def test_a_token_in_the_first_frame_is_accepted(running: RunningGateway) -> None:
     raw = await Raw.open(running.port, "/ws?user_id=42&subscriptions=slots")
     raw.ask("auth", 1, token=made(running))

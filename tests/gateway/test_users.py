@@ -287,6 +287,7 @@ async def test_data_that_is_deep_but_not_too_deep(running: RunningGateway) -> No
     ("body", "names"),
     [
         ({"data": {}}, {"topic"}),
+        ({"data": {}, "all": True, "user_ids": ["42"]}, {"user_ids"}),
         ({"data": {}, "topic": "trades:pump"}, {"topic"}),
         ({"data": {}, "topic": "user:42"}, {"topic"}),
         ({"data": {}, "topic": "orders:42"}, {"topic"}),

@@ -1,6 +1,6 @@
 """The servers of one deployment: which of them live, and which of them has which work. Port and register."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Annotated, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -8,6 +8,9 @@ from msgspec import Meta
 
 from headrace.adapters import Register
 from headrace.config import Setting
+
+CHANNEL: Final = "websocket_messages"
+"""Name of the channel on which other programs send and get messages."""
 
 BOX_MAX: Final = 1_000
 """Maximum number of requests that wait in a box."""
@@ -111,6 +114,15 @@ class Cluster(Protocol):
 
     async def serve(self, box: str, answer: Answer) -> None:
         """Answer the next request in a box; return without one after about a second."""
+
+    async def publish(self, message: bytes) -> None:
+        """Publish a message on the channel for other programs; whoever reads the channel at the moment gets it."""
+
+    def messages(self) -> AsyncGenerator[bytes, None]:
+        """Return the messages that are published on the channel from the first step on, those of this server too.
+
+        What is published while the directory can't be reached is missing. Raises TransientError if it is away for long.
+        """
 
     async def close(self) -> None:
         """Release what the directory holds."""

@@ -44,6 +44,11 @@ class Members:
         return sorted(members, key=lambda member: (member.server.server_id, member.server.incarnation))
 
     @property
+    def names(self) -> Sequence[str]:
+        """Return the names of all servers, as of the last heartbeat."""
+        return [member.server.server_id for member in self.servers]
+
+    @property
     def current(self) -> bool:
         """Return whether the last heartbeat was answered; otherwise other servers may have come or gone since."""
         return self._away is None

@@ -1,7 +1,7 @@
 """The directory of a process that is alone: the process itself, and leases that nobody disputes."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 from headrace.adapters import Context
@@ -29,6 +29,7 @@ class MemoryCluster:
         self._clock = clock
         self._servers: dict[str, tuple[Server, float]] = {}
         self._leases: dict[str, _Lease] = {}
+        self._readers: list[asyncio.Queue[bytes]] = []
         self._boxes: dict[str, asyncio.Queue[tuple[bytes, asyncio.Future[bytes]]]] = {}
 
     @classmethod
@@ -87,6 +88,20 @@ class MemoryCluster:
         result = await answer(request)
         if not answered.done():  # otherwise the caller no longer waits
             answered.set_result(result)
+
+    async def publish(self, message: bytes) -> None:
+        for reader in self._readers:
+            if not reader.full():
+                reader.put_nowait(message)
+
+    async def messages(self) -> AsyncGenerator[bytes, None]:
+        reader: asyncio.Queue[bytes] = asyncio.Queue(BOX_MAX)
+        self._readers.append(reader)
+        try:
+            while True:
+                yield await reader.get()
+        finally:
+            self._readers.remove(reader)
 
     async def close(self) -> None:
         self._servers.clear()

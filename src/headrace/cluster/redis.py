@@ -1,15 +1,15 @@
 """The directory of servers on Redis or Valkey: a sorted set of heartbeats, and a hash for each lease."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 import msgspec
 
 from headrace.adapters import Context
-from headrace.cluster import BOX_MAX, SERVE_S, Answer, ClusterSettings, Grant, Member, Server
+from headrace.cluster import BOX_MAX, CHANNEL, SERVE_S, Answer, ClusterSettings, Grant, Member, Server
 from headrace.model.errors import TransientError
-from headrace.redis import RedisPrefix, RedisRetries, RedisTimeout, RedisUrl
+from headrace.redis import DEFAULT_PREFIX, RedisPrefix, RedisRetries, RedisTimeout, RedisUrl
 from headrace.redis.connection import Redis, Script, check_packages
 
 ANSWER_MS: Final = 10_000
@@ -141,11 +141,21 @@ class RedisCluster:
             return
         await self._redis.run(_ANSWER, [answers], await answer(request), ANSWER_MS)
 
+    async def publish(self, message: bytes) -> None:
+        await self._redis.command("PUBLISH", self._channel(), message)
+
+    def messages(self) -> AsyncGenerator[bytes, None]:
+        return self._redis.messages(self._channel())
+
     async def close(self) -> None:
         await self._redis.close()
 
     def _directory(self) -> list[str]:
         return [f"{self._prefix}:{{servers}}:beats", f"{self._prefix}:{{servers}}:details"]
+
+    def _channel(self) -> str:
+        """Return the channel's name: as other programs know it, unless a prefix keeps deployments apart."""
+        return CHANNEL if self._prefix == DEFAULT_PREFIX else f"{self._prefix}:{CHANNEL}"
 
     def _lease(self, name: str) -> str:
         return f"{self._prefix}:lease:{{{name}}}"

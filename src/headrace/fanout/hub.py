@@ -8,6 +8,7 @@ from headrace.bus import Bus, Change
 from headrace.cache import Snapshots
 from headrace.fanout.catch_up import CatchUp
 from headrace.fanout.client import Client, Limits
+from headrace.fanout.everyone import Everyone
 from headrace.fanout.feeds import Feed
 from headrace.fanout.groups import ClientSubscription, Group
 from headrace.fanout.pages import HistoryPages
@@ -15,7 +16,7 @@ from headrace.fanout.replays import Replays
 from headrace.fanout.windows import Windows
 from headrace.model.errors import RequestError
 from headrace.model.events import Message
-from headrace.model.topics import QUOTES_PREFIX
+from headrace.model.topics import ALL, QUOTES_PREFIX, SERVER_PREFIX
 from headrace.protocol import frames
 from headrace.protocol.codes import CloseCode, ErrorCode
 from headrace.protocol.frames import FrameId, Framer
@@ -59,6 +60,7 @@ class Hub:
         supervisor: Supervisor,
         framer: Framer | None = None,
         cache: Snapshots | None = None,
+        server_id: str = "",
     ) -> None:
         self._clock, self._limits = clock, limits
         self._framer: Framer = framer or frames.event_frame
@@ -69,7 +71,8 @@ class Hub:
         self.quotes: Demand | None = None
         """Publishes on topics of quotes. None: subscriptions to these topics are refused."""
         self._feeds: dict[str, Feed] = {}
-        self._interest = bus.subscribe(self.sink, changed=self.changed)
+        self._interest = bus.subscribe(self.sink, kinds=(ALL, "server"), changed=self.changed)
+        self._everyone = Everyone((ALL, SERVER_PREFIX + server_id), self.clients)
         self._dirty: list[Group] = []
         self._histories = HistoryPages(bus, supervisor, self._framer)
         self._wake = asyncio.Event()
@@ -87,7 +90,7 @@ class Hub:
     @property
     def busy(self) -> bool:
         """Return whether a tick would send something."""
-        return bool(self._dirty)
+        return bool(self._dirty or self._everyone.pending)
 
     @property
     def owing(self) -> bool:
@@ -100,14 +103,15 @@ class Hub:
 
     def sink(self, messages: Sequence[Message]) -> None:
         """Handle live messages; see `bus.Sink`."""
-        feeds, dirty = self._feeds, self._dirty
+        feeds, dirty, everyone = self._feeds, self._dirty, self._everyone
         for message in messages:
+            everyone.put(message)
             feed = feeds.get(message.topic)
             if feed is not None:
                 feed.take(message, dirty)
                 if feed.holding:
                     self._replays.hold(feed, message)
-        if self._dirty:
+        if self.busy:
             self._wake.set()
 
     def changed(self, change: Change) -> None:
@@ -160,6 +164,10 @@ class Hub:
             sent_bytes += sent.bytes
             if group.pending:
                 self._dirty.append(group)
+        if self._everyone.pending:
+            sent = self._everyone.cut(self._framer, touched)
+            sent_frames += sent.frames
+            sent_bytes += sent.bytes
         self._frames.inc(sent_frames)
         self._bytes.inc(sent_bytes)
         more = self.busy
@@ -168,7 +176,7 @@ class Hub:
                 client.flush()
             await self._clock.sleep(0)
         self._replays.pump()
-        if self._dirty or self._replays.busy:
+        if self.busy or self._replays.busy:
             self._wake.set()
         return more
 
@@ -176,12 +184,17 @@ class Hub:
         """Deliver to the client until `remove` is called."""
         self.clients[client] = _NONE_YET
 
+    def welcome(self, client: Client) -> None:
+        """Deliver what is for all clients too, until `remove` is called."""
+        self._everyone.enter(client)
+
     def remove(self, client: Client) -> None:
         """End all deliveries to the client. Idempotent."""
         if client not in self.clients:
             return
         client.open = False
         client.out = b""
+        self._everyone.leave(client)
         self._histories.forget(client)
         for topic in list(self.clients[client]):
             self.unsubscribe(client, topic)
@@ -201,6 +214,8 @@ class Hub:
         if wanted.topic not in self._feeds:
             self._feeds[wanted.topic] = feed
             self._interest.add(wanted.topic)
+        if wanted.topic == ALL:
+            self._everyone.hand_over(client, self._framer)
         self.subscriptions += 1
         subscription = ClientSubscription(client, group, wanted.request_id, wanted.on_slow, snapshot=wanted.snapshot)
         if not self.clients[client]:
@@ -240,6 +255,7 @@ class Hub:
         """Remove a client whose socket is full from its groups, until `resume`."""
         self._paused.inc()
         client.paused = True
+        self._everyone.pause(client)
         for subscription in self.clients.get(client, {}).values():
             self._replays.rest(subscription)
             subscription.group.leave(subscription)
@@ -247,6 +263,7 @@ class Hub:
     def resume(self, client: Client) -> None:
         """Deliver again to a client that accepts data again."""
         client.paused = False
+        self._replays.dropped.inc(self._everyone.resume(client))
         for subscription in list(self.clients.get(client, {}).values()):
             if client.open and subscription.task is None:
                 self._replays.resume(subscription)

@@ -55,7 +55,7 @@ class Replays:
         self._supervisor, self._framer = supervisor, framer
         self._wake, self._refuse = wake, refuse
         self._pumping: OrderedDict[ClientSubscription, None] = OrderedDict()
-        self._dropped = metrics.counter("gateway_dropped_messages", "Messages that slow clients were told they missed")
+        self.dropped = metrics.counter("gateway_dropped_messages", "Messages that slow clients were told they missed")
 
     @property
     def busy(self) -> bool:
@@ -289,7 +289,7 @@ class Replays:
     def _send_lag(self, subscription: ClientSubscription, to: Position, dropped: int) -> None:
         at, topic = subscription.position, subscription.group.topic.name
         if dropped and at is not None:
-            self._dropped.inc(dropped)
+            self.dropped.inc(dropped)
             subscription.client.send(frames.lag(topic, to.epoch, at.offset + 1, to.offset, dropped))
 
     def _give_up(self, subscription: ClientSubscription, failure: RequestError) -> None:

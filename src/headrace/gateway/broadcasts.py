@@ -1,11 +1,11 @@
-"""Messages that an application sends to a topic, to users, or to both: once for each idempotency key."""
+"""Messages that an application sends to a topic, to users, or to everyone: once for each idempotency key."""
 
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
 from itertools import chain
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
@@ -36,8 +36,8 @@ _Key = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]+\Z", max_length=200)]
 class Broadcast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A message to send. `data` is a JSON object. If its `type` is known to Headrace, certain members are required.
 
-    With `ack`, the message is repeated to users until they acknowledge it. With `server_ids`, only clients of these
-    servers receive it.
+    With `ack`, the message is repeated to users until they acknowledge it. With `all`, every client of every server
+    receives the message; with `all` and `server_ids`, every client of these servers.
     """
 
     data: msgspec.Raw
@@ -46,10 +46,11 @@ class Broadcast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     server_ids: Annotated[list[str], msgspec.Meta(max_length=SERVERS_MAX)] = []
     idempotency_key: _Key | None = None
     ack: bool = False
+    all: bool = False
 
 
 class BroadcastAnswer(msgspec.Struct, frozen=True):
-    """The message's position on its topic, or in the log of the first user if no topic was given.
+    """The message's position on its topic (`all` for everyone), or in the log of the first user if no topic was given.
 
     `users` has the offset in each user's log. `duplicate` is set if the key was known, so that nothing was sent again.
     """
@@ -61,11 +62,31 @@ class BroadcastAnswer(msgspec.Struct, frozen=True):
     duplicate: bool
 
 
+Announce: TypeAlias = Callable[[str, Broadcast, bytes], None]
+"""Gets the event id of a broadcast that was sent, the broadcast, and its data as JSON on one line. Never waits."""
+
+
+def announce_nothing(event_id: str, asked: Broadcast, data: bytes) -> None:
+    """Do nothing: there is no channel."""
+
+
 class Broadcasts:
     """Sends broadcasts. A message has the same `event_id` for all receivers, even when it is repeated."""
 
-    def __init__(self, writers: Mapping[Lane, Writer], inbox: Inbox | None, server_id: str) -> None:
-        self._writers, self._inbox, self._server_id = writers, inbox, server_id
+    def __init__(
+        self,
+        writers: Mapping[Lane, Writer],
+        inbox: Inbox | None,
+        server_id: str,
+        servers: Callable[[], Collection[str]] = tuple,
+        announce: Announce = announce_nothing,
+    ) -> None:
+        """Publish by `writers`. `servers` returns the names of all servers of the deployment.
+
+        `announce` gets each broadcast that was sent, with its event id and its data.
+        """
+        self._announce = announce
+        self._writers, self._inbox, self._server_id, self._servers = writers, inbox, server_id, servers
 
     async def send(self, asked: Broadcast) -> BroadcastAnswer:
         """Send one message. Raises Refused with all faults of the request."""
@@ -74,19 +95,28 @@ class Broadcasts:
             known = await self._known(asked.idempotency_key, _fingerprint(asked, data))
             if known is not None:
                 return known
+        event_id = _event_id(asked.idempotency_key)
+        answer = await self._try_to_send(asked, data, event_id)
+        self._announce(event_id, asked, data)
+        return answer
+
+    async def relay(self, asked: Broadcast, event_id: str) -> None:
+        """Send the message of another program after the same checks. It is not announced. Raises Refused."""
+        await self._try_to_send(asked, self._check(asked), event_id)
+
+    async def _try_to_send(self, asked: Broadcast, data: bytes, event_id: str) -> BroadcastAnswer:
         try:
-            return await self._send(asked, data)
+            return await self._send(asked, data, event_id)
         except TransientError as error:
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "temporarily unavailable") from error
 
-    async def _send(self, asked: Broadcast, data: bytes) -> BroadcastAnswer:
-        event_id = _event_id(asked.idempotency_key)
+    async def _send(self, asked: Broadcast, data: bytes, event_id: str) -> BroadcastAnswer:
         place: Position | None = None
-        if asked.topic is not None:
+        if found := _topics(asked):
             body = b'"event_id":"%b","data":%b' % (event_id.encode(), data)
-            key = state_key(asked.topic, msgspec.json.decode(data))
+            key = state_key(found[0], msgspec.json.decode(data))
             label = None if key is None else Label(key, event_id, None, certain=True)
-            (place,) = await self._publish([Publication.on(asked.topic, "event", body, label)])
+            place, *_ = await self._publish([Publication.on(topic, "event", body, label) for topic in found])
         letters = [Letter(user_id, event_id, data.decode(), asked.ack) for user_id in dict.fromkeys(asked.user_ids)]
 
         def compose(positions: Sequence[Position]) -> str:
@@ -135,12 +165,14 @@ class Broadcasts:
     def _check(self, asked: Broadcast) -> bytes:
         """Return the data as JSON on one line. Raises Refused 422 with every fault found."""
         faults: dict[str, str] = {}
-        if asked.topic is None and not asked.user_ids:
-            faults["topic"] = "neither a topic nor user_ids are given"
+        if asked.all:
+            faults |= _faults_for_all(asked)
+        elif asked.topic is None and not asked.user_ids:
+            faults["topic"] = "neither a topic, user_ids nor all are given"
         elif asked.topic is not None and not _may_be_published_on(asked.topic):
             faults["topic"] = "no topic that an application may publish on"
-        strangers = [server_id for server_id in asked.server_ids if server_id != self._server_id]
-        if strangers:
+        servers = {self._server_id, *(self._servers() if asked.all else ())}
+        if not servers.issuperset(asked.server_ids):
             faults["server_ids"] = "names a server that is not there"
         if self._inbox is None and (asked.user_ids or asked.idempotency_key is not None):
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "this server keeps nothing for users")
@@ -174,6 +206,25 @@ def _is_deep(data: Any) -> bool:
     return True
 
 
+def _topics(asked: Broadcast) -> Sequence[str]:
+    """Return the topics to publish on; none for a message to users only."""
+    if asked.all:
+        return [topics.SERVER_PREFIX + server_id for server_id in dict.fromkeys(asked.server_ids)] or [topics.ALL]
+    return [] if asked.topic is None else [asked.topic]
+
+
+def _faults_for_all(asked: Broadcast) -> dict[str, str]:
+    """Return the members that contradict `all`."""
+    faults: dict[str, str] = {}
+    if asked.topic is not None:
+        faults["topic"] = "is given beside all"
+    if asked.user_ids:
+        faults["user_ids"] = "are given beside all"
+    if asked.ack:
+        faults["ack"] = "a message to all is not acknowledged"
+    return faults
+
+
 def _may_be_published_on(name: str) -> bool:
     try:
         return topics.parse(name).kind in topics.APPLICATION
@@ -192,5 +243,6 @@ def _event_id(key: str | None) -> str:
 
 
 def _fingerprint(asked: Broadcast, data: bytes) -> str:
-    parts = [asked.topic, data.decode(), asked.user_ids, asked.server_ids, asked.ack]
+    parts: list[object] = [asked.topic, data.decode(), asked.user_ids, asked.server_ids, asked.ack]
+    parts += ["all"] if asked.all else []
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()

@@ -11,6 +11,7 @@ from headrace.cache import Snapshots
 from headrace.cluster.members import Members
 from headrace.fanout.hub import Demand
 from headrace.gateway.auth.authenticator import Authenticator
+from headrace.gateway.broadcasts import Announce, announce_nothing
 from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
 from headrace.gateway.transports.websocket import EndpointFactory
 from headrace.history import History
@@ -52,6 +53,7 @@ class GatewayContext:
     - `history`: answers questions about the past. None: the server answers none.
     - `auth`: checks credentials. None: no credential is needed.
     - `members`: knows the other servers. None: this server is the only one.
+    - `announce`: gets each broadcast that was sent, for the channel of other programs.
     """
 
     bus: Bus
@@ -68,6 +70,7 @@ class GatewayContext:
     history: History | None = None
     auth: Authenticator | None = None
     members: Members | None = None
+    announce: Announce = announce_nothing
 
 
 @dataclass(frozen=True, kw_only=True)

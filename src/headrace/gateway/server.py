@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, cast
 
@@ -68,7 +68,14 @@ class Gateway:
         self.keeper = Doorkeeper(options.gateway, context.clock, metrics, self.admission)
         framer = extensions.framer or event_frame
         self.hub = Hub(
-            context.bus, context.clock, lambda: self.keeper.settings, metrics, supervisor, framer, context.cache
+            context.bus,
+            context.clock,
+            lambda: self.keeper.settings,
+            metrics,
+            supervisor,
+            framer,
+            context.cache,
+            options.server_id,
         )
         self.hub.quotes = context.quotes
         self._user_topics: UserTopics | None = None
@@ -87,7 +94,7 @@ class Gateway:
             self.order_streams = OrderStreams(context.orders, supervisor, self.keeper, context.auth)
             open_order_stream, order_handlers = self.order_streams.open, order_routes.handlers(context.orders)
         self._endpoints |= dict.fromkeys(order_routes.STREAMS, open_order_stream)
-        broadcasts = Broadcasts(context.writers, context.inbox, options.server_id)
+        broadcasts = Broadcasts(context.writers, context.inbox, options.server_id, self._server_ids, context.announce)
         routes = Context(options, context, sessions, framer, broadcasts)
         self._certificate = Certificate(options.tls) if options.tls.paths() else None
         app = build(routes, (*order_handlers, *extensions.handlers))
@@ -242,6 +249,11 @@ class Gateway:
                 await self._clock.sleep(0)
             self._server.close()
         self._http.begin_to_close()
+
+    def _server_ids(self) -> Sequence[str]:
+        """Return the names of all servers that this server knows."""
+        members = self._context.members
+        return () if members is None else members.names
 
     def _websocket(self, path: str) -> Connection | None:
         return Connection(self.keeper, self._endpoints) if has_endpoint(self._endpoints, path) else None

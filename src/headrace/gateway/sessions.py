@@ -280,6 +280,7 @@ class StreamEndpoint(Client):
                 limits=self._session.limits,
             )
         )
+        self._context.hub.welcome(self)
         if self._user_id is not None and self._context.user_topics is not None:
             self._user_topic = self._context.user_topics.open(self, self._user_id)
 

@@ -9,6 +9,9 @@ OWN: Final = frozenset({"user", "orders"})
 OF_AN_OWNER: Final = OWN | {"order"}
 """Kinds that no pattern opens. The name `order:<id>` does not name the order's owner: only the stored order does."""
 
+FOR_EVERYONE: Final = "all"
+"""The topic that every connection gets without a subscription, so that every subject may read it."""
+
 EVERYTHING: Final = "*"
 SUBJECT_LENGTH_MAX: Final = 128
 
@@ -53,6 +56,8 @@ class Identity(NamedTuple):
 
         The answer for `order:<id>` is always False: the caller must look up the order's owner.
         """
+        if topic == FOR_EVERYONE:
+            return True
         kind, _, key = topic.partition(":")
         if kind in OF_AN_OWNER:
             return kind in OWN and key == self.subject

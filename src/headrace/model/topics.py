@@ -4,13 +4,16 @@ import re
 from typing import Final, NamedTuple
 
 from headrace.model.errors import RequestError
-from headrace.model.identity import SUBJECT_LENGTH_MAX, is_subject
+from headrace.model.identity import FOR_EVERYONE, SUBJECT_LENGTH_MAX, is_subject
 from headrace.model.keys import is_key
 
 TOPIC_LENGTH_MAX: Final = len("orders:") + SUBJECT_LENGTH_MAX
 UNKNOWN_TOPIC: Final = 102
 
-PLAIN: Final = frozenset({"token_updates", "market-data", "slots"})
+ALL: Final = FOR_EVERYONE
+"""The topic of messages to everyone. Every connection gets it, without a subscription."""
+
+PLAIN: Final = frozenset({"token_updates", "market-data", "slots", ALL})
 """Topics without a key."""
 
 KEYED: Final = {
@@ -36,6 +39,9 @@ APPLICATION: Final = frozenset({"token_updates", "market-data", "token", "app"})
 
 USER_PREFIX: Final = "user:"
 """Prefix of the topics of one user. Such a topic is delivered on its user's connections, without a subscription."""
+
+SERVER_PREFIX: Final = "server:"
+"""Prefix of the topic of one server's clients, which they get without a subscription. Nobody can subscribe to it."""
 
 _LENGTH_MAX: Final = 64
 _AMOUNT: Final = re.compile(r"[1-9][0-9]{0,19}")

@@ -9,6 +9,8 @@ from headrace.config import SameAs, Setting
 DEFAULT_URL: Final = "redis://localhost:6379"
 """The server that is used if REDIS_URL is not set."""
 
+DEFAULT_PREFIX: Final = "headrace"
+
 
 class RedisSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Section `[redis]`: how the server at REDIS_URL is used. An adapter repeats the fields by the types below."""
@@ -20,7 +22,7 @@ class RedisSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             "first part of the names of all keys and channels; deployments that share a server differ in it",
             env=("REDIS_PREFIX",),
         ),
-    ] = "headrace"
+    ] = DEFAULT_PREFIX
     timeout_s: Annotated[
         float,
         msgspec.Meta(ge=0.1, le=60),

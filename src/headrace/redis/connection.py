@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from importlib import import_module
 from typing import Any, Final, Self
 
@@ -16,6 +16,9 @@ _BACKOFF_S: Final = (0.02, 0.5)
 """First and longest pause between two tries of a request."""
 
 _CLOSE_S: Final = 2.0
+
+SILENCE_S: Final = 5.0
+"""Seconds without a message after which a channel's connection is asked for a sign of life, and then for its answer."""
 
 _REFUSALS: Final = ("AuthenticationError", "NoPermissionError")
 """Names of driver errors that only another configuration can end."""
@@ -86,6 +89,28 @@ class Redis:
             answers = await self._pipeline(script, keys, calls)
         return [self._error(answer) if isinstance(answer, Exception) else answer for answer in answers]
 
+    async def messages(self, channel: str) -> AsyncGenerator[bytes, None]:
+        """Yield what is published on a channel from the first step on, by a connection of its own.
+
+        What is published while the connection is broken is missing. Raises TransientError if the server refuses, can't
+        be reached again, or is silent for SILENCE_S although it was asked.
+        """
+        listener = self._client.pubsub()
+        asked = False
+        try:
+            await self._answer(listener.subscribe(channel))
+            while True:
+                found = await self._answer(listener.get_message(timeout=SILENCE_S))
+                if found is None:
+                    if asked:
+                        raise TransientError("Redis: no answer on the connection of the channel")
+                    await self._answer(listener.ping())
+                elif found["type"] == "message":
+                    yield found["data"]
+                asked = found is None
+        finally:
+            await self._close(listener)
+
     async def check(self) -> None:
         """Raise TransientError unless the server answers."""
         await self.command("PING")
@@ -118,6 +143,14 @@ class Redis:
             async with asyncio.timeout(_CLOSE_S):
                 await self._client.aclose(close_connection_pool=True)
         except (TimeoutError, OSError):
+            pass
+
+    async def _close(self, listener: Any) -> None:
+        """Close the connection of a channel, without waiting long for the other end."""
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await listener.aclose()
+        except (TimeoutError, OSError, self._errors):
             pass
 
     async def _pipeline(

@@ -22,6 +22,8 @@ from headrace.config import Config, Features
 from headrace.cores import open_core
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.auth.settings import AuthSettings
+from headrace.gateway.broadcasts import Broadcasts, announce_nothing
+from headrace.gateway.channel import Channel
 from headrace.gateway.context import GatewayContext, GatewayOptions
 from headrace.gateway.server import Gateway
 from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
@@ -185,8 +187,9 @@ class Service:
                 tasks.start("cache", "feed", self.state.run)
             self._watch_parts(tasks, orders, inbox, history)
             end_history = None if history is None else history.start(tasks, self.pipeline.consumers)
+            channel = self._open_channel(tasks, inbox)
             if listener is not None:
-                await self._open_gateway(tasks, listener, orders, inbox, history)
+                await self._open_gateway(tasks, listener, orders, inbox, history, channel)
             if orders is not None:
                 _log.info("orders_on", **orders.kept)
             follow = partial(self._settings.follow, self.clock, self.gateway)
@@ -291,6 +294,16 @@ class Service:
     def _newest_slot(self) -> int | None:
         return self.pipeline.head["processed"]
 
+    def _open_channel(self, tasks: Supervisor, inbox: Inbox) -> Channel | None:
+        """Return the channel for other programs; None if this server is alone."""
+        if not self.lanes.bus.shared:
+            return None
+        sender = Broadcasts(self.lanes.writers, inbox, self.server_id, lambda: self.members.names)
+        leads = partial(self.lanes.has, "broadcasts")
+        channel = Channel(self.lanes.cluster, sender, self.server_id, leads, self.clock, self.metrics)
+        channel.start(tasks)
+        return channel
+
     async def _open_gateway(
         self,
         tasks: Supervisor,
@@ -298,6 +311,7 @@ class Service:
         orders: OrderHalf | None,
         inbox: Inbox,
         history: HistoryHalf | None,
+        channel: Channel | None,
     ) -> None:
         features, settings = self.config.section(Features), self.config.section(AuthSettings)
         auth = Authenticator(settings, self.clock, self.metrics, self.health) if settings.mode != "off" else None
@@ -325,6 +339,7 @@ class Service:
             quotes=orders.quotes if orders is not None else None,
             history=history.history if history is not None else None,
             auth=auth,
+            announce=announce_nothing if channel is None else channel.announce,
         )
         self.gateway = Gateway(options, context)
         if orders is not None and self.gateway.order_streams is not None:

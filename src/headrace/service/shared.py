@@ -71,6 +71,10 @@ class Lanes:
             return tuple(self.candidates)
         return tuple(lane for lane, writer in self._shared.items() if writer.own is not None)
 
+    def has(self, lane: Lane) -> bool:
+        """Return whether this server has the lane now."""
+        return lane in self.led
+
     def start(self, tasks: Supervisor, begin: Mapping[Lane, Begin], note: Callable[[], bytes]) -> None:
         """Begin the work of each lane as soon as this server has it. `note` is kept for the next leader of `ingest`."""
         if not self.bus.shared:

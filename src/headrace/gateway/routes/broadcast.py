@@ -16,7 +16,7 @@ from headrace.gateway.routes.schema_parts import problems
 @post(
     "/api/ws/broadcast",
     operation_id="broadcast",
-    summary="Send a message to a topic, to users, or both",
+    summary="Send a message to a topic, to users, or to everyone",
     tags=["server"],
     status_code=HTTPStatus.OK,
     guards=[guards.admin_only],

@@ -15,10 +15,12 @@ from headrace.gateway.routes.context import context_of
 from headrace.gateway.routes.guards import check_topic, is_listed
 from headrace.gateway.routes.schema_parts import EpochQuery, OffsetQuery, Place, TopicPath, position, problems
 from headrace.model.errors import TransientError
-from headrace.model.topics import TOPIC_LENGTH_MAX, USER_PREFIX
+from headrace.model.topics import SERVER_PREFIX, TOPIC_LENGTH_MAX, USER_PREFIX
 from headrace.protocol.frames import items_within
 
 PAGE_BYTES: Final = 1_048_576
+_OF_NO_LIST: Final = (USER_PREFIX, SERVER_PREFIX)
+"""Prefixes of topics that nobody can ask for."""
 
 _Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many at most; a page may have fewer")]
 
@@ -74,14 +76,14 @@ def list_topics(
     ] = "",
     limit: _Limit = 100,
 ) -> TopicList:
-    """List topics that have messages here and that you may read, by name; topics of users are not listed."""
+    """List topics that have messages here and that you may read, by name; those of users and servers are not listed."""
     context = context_of(request)
     try:
         tops = context.parts.bus.topics()
     except TransientError as error:
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "temporarily unavailable") from error
     listed = guards.reader(request, anyone=is_listed)
-    found = [name for name in tops if name.startswith(prefix) and listed(name) and not name.startswith(USER_PREFIX)]
+    found = [name for name in tops if name.startswith(prefix) and listed(name) and not name.startswith(_OF_NO_LIST)]
     page = heapq.nsmallest(limit + 1, [name for name in found if name > after] if after else found)
     subscribers = context.sessions.hub.topics()
     entries = [
