@@ -229,6 +229,18 @@ def _order_files(config: Config, registers: Registers) -> dict[str, str]:
     return found if settings.place.file is None else {**found, "ORDERS_FILE": settings.place.file}
 
 
+def check_files(config: Config, registers: Registers) -> None:
+    """Raise ConfigError for a file that can't be written and was asked for: others may become writable later.
+
+    The files of orders are asked for if orders were switched on explicitly.
+    """
+    if config.section(ExecutionSettings).enabled and config.origins["orders.enabled"].kind != "default":
+        _check_writable(_order_files(config, registers))
+    file = config.section(InboxSettings).place.file
+    if file is not None and config.origins["inbox.file"].kind != "default":
+        _check_writable({"INBOX_FILE": file})
+
+
 def _check_writable(files: Mapping[str, str]) -> None:
     """Raise ConfigError for a file that SQLite can't create, or can't write together with its log next to it."""
     for key, file in files.items():
