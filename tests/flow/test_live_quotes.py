@@ -160,6 +160,13 @@ async def test_topics_beyond_the_most_are_refused_until_one_is_free(tmp_path: Pa
         await next_event(socket, topics[2])
 
 
+async def test_topics_beyond_the_most_are_refused_over_http_too(tmp_path: Path) -> None:
+    async with desk(tmp_path, QUOTE_TOPICS_MAX="0") as client:
+        answer = await client.http.get(f"/api/topics/{TOPIC}/sse")
+        assert answer.status_code == 503
+        assert "at most 0 topics of quotes" in answer.text
+
+
 async def test_nothing_is_computed_for_a_topic_without_subscribers(tmp_path: Path) -> None:
     async with on_bank(tmp_path) as (client, bank):
         async with client.connect() as socket:

@@ -35,6 +35,9 @@ _NONE_YET: Final[dict[str, ClientSubscription]] = {}
 class Demand(Protocol):
     """Publishes on topics only while they have subscribers."""
 
+    def check(self, topic: str) -> None:
+        """Raise RequestError if `begin` would."""
+
     def begin(self, topic: str) -> None:
         """Begin: the topic has its first subscriber. Raises RequestError if nothing can be published there now."""
 
@@ -205,8 +208,9 @@ class Hub:
         feed = self._feeds.get(wanted.topic) or Feed(wanted.topic, self.windows)
         try:
             group = feed.add(wanted.filter, wanted.conflate, self._limits().filter_nodes_max)
-            if wanted.topic.startswith(QUOTES_PREFIX) and wanted.topic not in self._feeds:
-                self._begin_quotes(wanted.topic)
+            self.check(wanted.topic)
+            if self.quotes is not None and wanted.topic.startswith(QUOTES_PREFIX) and wanted.topic not in self._feeds:
+                self.quotes.begin(wanted.topic)
         except RequestError as failure:
             client.not_subscribed(wanted.topic)
             self._fail(client, wanted.request_id, failure)
@@ -275,10 +279,12 @@ class Hub:
         tops = {topic: self._replays.place(subscription) for topic, subscription in subscriptions.items()}
         return {topic: top.offset for topic, top in tops.items() if top is not None}
 
-    def _begin_quotes(self, topic: str) -> None:
-        if self.quotes is None:
-            raise RequestError(ErrorCode.BAD_REQUEST, "this server publishes no quotes")
-        self.quotes.begin(topic)
+    def check(self, topic: str) -> None:
+        """Raise RequestError if a first subscription to this topic would be refused."""
+        if topic.startswith(QUOTES_PREFIX) and topic not in self._feeds:
+            if self.quotes is None:
+                raise RequestError(ErrorCode.BAD_REQUEST, "this server publishes no quotes")
+            self.quotes.check(topic)
 
     def _schedule(self, group: Group) -> None:
         """Send the group's messages in the next tick."""

@@ -65,8 +65,8 @@ class LiveQuotes:
         metrics.gauge("quote_topics", "Topics whose quotes are published").set_function(lambda: len(self._topics))
         self._published = metrics.counter("quote_messages", "Quotes published on topics")
 
-    def begin(self, topic: str) -> None:
-        """Publish quotes on a topic that has its first subscriber; the first one at once.
+    def check(self, topic: str) -> None:
+        """Raise RequestError if no quotes can be published on another topic with this name.
 
         Raises RequestError 106 beyond the most topics, and 107 for a question that no venue can answer.
         """
@@ -75,9 +75,12 @@ class LiveQuotes:
                 f"at most {self._topics_max} topics of quotes at once; another must lose its last subscriber first"
             )
             raise RequestError(ErrorCode.LIMIT, message)
-        quoted = _Quoted(topic)
-        self._intake.check_offer(quoted.asked)
-        self._topics[topic] = quoted
+        self._intake.check_offer(_Quoted(topic).asked)
+
+    def begin(self, topic: str) -> None:
+        """Publish quotes on a topic that has its first subscriber; the first one at once. Raises as `check` does."""
+        self.check(topic)
+        self._topics[topic] = _Quoted(topic)
         self._wanted.set()
 
     def end(self, topic: str) -> None:

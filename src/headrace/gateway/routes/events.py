@@ -16,8 +16,10 @@ from headrace.gateway.routes.middleware import address_of, discount
 from headrace.gateway.routes.schema_parts import EpochQuery, OffsetQuery, TopicPath, position, problems
 from headrace.gateway.sessions import SessionContext
 from headrace.gateway.transports.event_stream import TAKE_OVER, EventStream, TakeOver
+from headrace.model.errors import RequestError
 from headrace.model.events import Position
 from headrace.model.identity import Identity
+from headrace.protocol.codes import ErrorCode
 from headrace.protocol.sse import position_of
 
 MEDIA_TYPE: Final = "text/event-stream"
@@ -71,6 +73,11 @@ async def follow_topic(
     context = context_of(request)
     check_topic(topic)
     await guards.admit(request, topic)
+    try:
+        context.sessions.hub.check(topic)
+    except RequestError as failure:
+        status = HTTPStatus.SERVICE_UNAVAILABLE if failure.code == ErrorCode.LIMIT else HTTPStatus.BAD_REQUEST
+        raise Refused(status, failure.message) from failure
     last = last_event_id.strip()
     since = _position(last) if last else position(epoch, offset)
     address = address_of(request.scope, context.sessions.keeper.admission)
