@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+import structlog
 
 from headrace.model.errors import ConfigError, TransientError
 from headrace.runtime.clock import ManualClock
@@ -64,6 +65,26 @@ async def test_a_part_that_fails_is_red_until_it_works(health: Health, probes: P
     await probes.ask_all()
     assert is_ready(health)
     assert part.asked == [True, False, True]
+
+
+async def test_the_host_of_an_error_is_in_the_log_and_not_in_the_detail(health: Health, probes: Probes) -> None:
+    part = Part()
+    probes.add("part", part.check)
+    await probes.ask_all()
+    part.error = TransientError("connecting to redis.internal:6379 failed")
+    with structlog.testing.capture_logs() as logs:
+        await probes.ask_all()
+    assert health.components()["part"].last_error == "connecting to *** failed"
+    assert [line["error"] for line in logs] == ["connecting to redis.internal:6379 failed"]
+
+
+async def test_a_first_check_that_passes_leaves_no_error(health: Health, probes: Probes) -> None:
+    part = Part()
+    probes.add("part", part.check)
+    assert health.components()["part"].last_error is None
+    await probes.ask_all()
+    assert health.components()["part"].last_error is None
+    assert health.components()["part"].last_error_ms is None
 
 
 async def test_a_part_that_does_not_answer_is_red_and_holds_up_no_other(health: Health, probes: Probes) -> None:

@@ -10,7 +10,7 @@ import structlog.testing
 from headrace.model.errors import ConfigError, FencedError, InvariantError, TransientError
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.clock import ManualClock
-from headrace.runtime.supervise import Supervisor
+from headrace.runtime.supervise import STEADY_S, Supervisor
 
 
 def failing(*errors: BaseException | None) -> Callable[[], Coroutine[Any, Any, int]]:
@@ -198,6 +198,33 @@ async def test_transient_restarts_are_logged_quietly_and_defects_loudly() -> Non
     assert [(line["event"], line["log_level"], "exc_info" in line) for line in logs] == [
         ("task_restarts", "warning", False),
         ("task_failed", "error", True),
+    ]
+
+
+async def test_a_restart_for_the_same_reason_is_a_warning_once_until_the_task_has_recovered() -> None:
+    clock = ManualClock()
+    outcomes = iter(["away", "away", "refused", "away", "after a while", "away"])
+
+    async def work() -> None:
+        error = next(outcomes, "")
+        if error == "after a while":
+            await clock.sleep(STEADY_S)
+            error = "away"
+        if error:
+            raise TransientError(error)
+
+    with structlog.testing.capture_logs() as logs:
+        async with Supervisor(clock) as supervisor:
+            supervisor.start("a", "flaky", work, restart=Backoff(0.1, 0.1))
+            for _ in range(20):
+                await clock.advance(0.1)
+    assert [(line["error"], line["log_level"]) for line in logs] == [
+        ("away", "warning"),
+        ("away", "debug"),
+        ("refused", "warning"),
+        ("away", "debug"),
+        ("away", "warning"),
+        ("away", "debug"),
     ]
 
 

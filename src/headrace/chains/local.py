@@ -81,9 +81,17 @@ class LocalChain:
     @classmethod
     async def open(cls, settings: BankSettings, context: Context) -> Self:
         """Return the chain. Raises ConfigError without a bank file, BadInputError for a file that is not a bank."""
+        file = cls.check_settings(settings)
+        return cls(settings, await asyncio.to_thread(shared_bank, file), context.clock)
+
+    @staticmethod
+    def check_settings(settings: BankSettings) -> Path:
+        """Return the path of the bank. Raises ConfigError if none is named, or the file does not exist."""
         if settings.file is None:
             raise ConfigError("BANK_FILE", "nothing", "a bank file, as the local chain is chosen")
-        return cls(settings, await asyncio.to_thread(shared_bank, Path(settings.file)), context.clock)
+        if not Path(settings.file).is_file():
+            raise ConfigError("BANK_FILE", settings.file, "a file that exists")
+        return Path(settings.file)
 
     def __init__(self, settings: BankSettings, bank: Bank, clock: Clock) -> None:
         self._settings, self._clock = settings, clock

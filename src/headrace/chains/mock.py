@@ -112,11 +112,8 @@ class MockChain:
         return cls(settings, context.clock)
 
     def __init__(self, settings: MockChainSettings, clock: Clock) -> None:
-        low, _, high = settings.execution_ms.partition("-")
         self._settings, self._clock = settings, clock
-        self._delay_ms = (int(low), int(high or low))
-        if self._delay_ms[0] > self._delay_ms[1]:
-            raise ConfigError("MOCK_EXECUTION_MS", settings.execution_ms, "a range from low to high")
+        self._delay_ms = self.check_settings(settings)
         self._luck = random.Random(f"{settings.seed}:calls")  # noqa: S311
         self._luck_of_checks = random.Random(f"{settings.seed}:checks")  # noqa: S311
         self._found: dict[str, dict[str, Any]] = {}
@@ -125,6 +122,14 @@ class MockChain:
         self._ledger: SqliteThread[None] = SqliteThread(
             settings.file, setup=_set_up, on_trouble=lambda it: self.on_trouble(it), durable=False
         )
+
+    @staticmethod
+    def check_settings(settings: MockChainSettings) -> tuple[int, int]:
+        """Return the shortest and the longest delay in milliseconds. Raises ConfigError for a range in wrong order."""
+        low, _, high = settings.execution_ms.partition("-")
+        if int(low) > int(high or low):
+            raise ConfigError("MOCK_EXECUTION_MS", settings.execution_ms, "a range from low to high")
+        return int(low), int(high or low)
 
     async def blockhash(self) -> Blockhash:
         self._may_fail()

@@ -9,8 +9,11 @@ from urllib.parse import urlsplit
 
 from headrace.config import Config, CoreSettings, Features
 from headrace.gateway.auth.settings import AuthSettings
+from headrace.gateway.server import Gateway
 from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
+from headrace.model.errors import ConfigError
 from headrace.orders.settings import ExecutionSettings
+from headrace.service.preflight import find_errors
 from headrace.service.settings import Registers
 from headrace.sources.settings import NodeSourceSettings
 
@@ -48,11 +51,16 @@ def check(config: Config, registers: Registers) -> int:
 
 def of_settings(config: Config, registers: Registers) -> Iterator[Finding]:
     """Yield what the settings alone show."""
-    yield Finding("fine", "all settings are accepted")
+    errors = find_errors(config, registers)
+    for error in errors:
+        yield Finding("fails", str(error))
+    if not errors:
+        yield Finding("fine", "all settings are accepted")
     for warning in config.warnings:
         yield Finding("careful", warning)
     if config.section(Features).gateway:
         yield from _of_access(config)
+        yield from _of_address(config)
     core, orders = config.section(CoreSettings), config.section(ExecutionSettings)
     if core.redis_url and not core.database_url:
         text = "REDIS_URL joins servers, but without DATABASE_URL each has orders and messages to users of its own"
@@ -119,6 +127,14 @@ def _of_access(config: Config) -> Iterator[Finding]:
         yield Finding("careful", "ALLOWED_ORIGINS is *: pages of every site may act for their visitors")
     if auth.mode != "off" and auth.metrics_open:
         yield Finding("careful", "/metrics answers everybody: AUTH_METRICS_OPEN=false, or close it at the proxy")
+
+
+def _of_address(config: Config) -> Iterator[Finding]:
+    """Yield whether the server could have its address now. A port that is taken may be its own, so `careful`."""
+    try:
+        Gateway.bind(config.section(GatewaySettings)).close()
+    except ConfigError as error:
+        yield Finding("fails" if error.key == "SERVER_HOST" else "careful", str(error))
 
 
 def _is_loopback(host: str) -> bool:

@@ -8,9 +8,10 @@ import tempfile
 from pathlib import Path
 
 from headrace.cli import checking, decoding, minting, recordings, serving
-from headrace.config import Config, CoreSettings, load, render
+from headrace.config import Config, CoreSettings, WrongSettings, load, render
 from headrace.model.errors import ConfigError
 from headrace.runtime.log import configure
+from headrace.service.preflight import find_errors
 from headrace.service.settings import REGISTERS, SECTIONS
 
 
@@ -31,8 +32,16 @@ def _settings(arguments: argparse.Namespace, **unless_set: str) -> Config:
     return config
 
 
+def _refuse_wrong(config: Config) -> None:
+    """Raise WrongSettings with everything that a server would refuse at its start."""
+    if errors := find_errors(config, REGISTERS):
+        raise WrongSettings(tuple(errors))
+
+
 def serve(arguments: argparse.Namespace) -> int:
-    return serving.serve(_settings(arguments), record=arguments.record)
+    config = _settings(arguments)
+    _refuse_wrong(config)
+    return serving.serve(config, record=arguments.record)
 
 
 def worker(arguments: argparse.Namespace) -> int:
@@ -89,7 +98,10 @@ def token(arguments: argparse.Namespace) -> int:
 
 
 def config(arguments: argparse.Namespace) -> int:
-    print(render(_settings(arguments), as_json=arguments.json))
+    """Print the settings, and then what a server would refuse in them: the origin of a wrong one is among them."""
+    config = _settings(arguments)
+    print(render(config, as_json=arguments.json), flush=True)
+    _refuse_wrong(config)
     return 0
 
 

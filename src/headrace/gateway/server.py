@@ -48,6 +48,11 @@ The remainder is for their answers.
 """
 
 POLL_S: Final = 0.02
+ACCEPTING: Final = 5
+"""Iterations of the loop in which an accepted socket gets its connection.
+
+A server of asyncio that is closed in between leaves the socket open (Python 3.11).
+"""
 
 _log = structlog.get_logger("gateway")
 
@@ -65,6 +70,7 @@ class Gateway:
         self.hub = Hub(
             context.bus, context.clock, lambda: self.keeper.settings, metrics, supervisor, framer, context.cache
         )
+        self.hub.quotes = context.quotes
         self._user_topics: UserTopics | None = None
         if context.inbox is not None:
             self._user_topics = UserTopics(context.inbox, supervisor, context.clock, metrics)
@@ -96,19 +102,53 @@ class Gateway:
         """Return the TCP port of the gateway; 0 before `start`."""
         return self._port
 
-    async def start(self) -> None:
-        """Listen. Return once requests are served. Raises ConfigError if the address is not available."""
+    @staticmethod
+    def bind(settings: GatewaySettings) -> socket.socket:
+        """Return a socket with the address of the settings. Nobody can connect before `Gateway.start`.
+
+        Raises ConfigError if the address is not one of this machine, or not free.
+        """
+        host, port = settings.host, settings.port
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+            # asyncio sets TCP_NODELAY only if the protocol is named in this call. Without TCP_NODELAY, an answer in two
+            # writes takes 40 ms longer.
+            listener = socket.socket(found[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        except OSError as error:
+            raise ConfigError("SERVER_HOST", host, "an address of this machine") from error
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Accepted sockets inherit this limit. Without it, the kernel buffers megabytes for a client that stops
+            # reading.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.send_buffer_bytes)
+            listener.setblocking(False)
+            listener.bind(found[4])
+        except OSError as error:
+            listener.close()
+            raise _taken(settings) from error
+        return listener
+
+    async def start(self, listener: socket.socket | None = None) -> None:
+        """Listen. Return once requests are served.
+
+        `listener` is what `bind` returned for these settings; without it, the address is bound now. Raises ConfigError
+        if the address is not available.
+        """
         context, auth = self._context, self._context.auth
         if auth is not None:
             await auth.start(context.supervisor)
-        listener = _listen(self._options.gateway)
+        listener = listener or self.bind(self._options.gateway)
         self._port = listener.getsockname()[1]
         self._detach.callback(self.hub.close)
         start = partial(context.supervisor.start, "gateway")
         self._tasks = [start("hub", self.hub.run), start("deadlines", self.keeper.run)]
         self._tasks.append(start("windows", self.hub.windows.run))
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._connection, sock=listener, backlog=BACKLOG)
+        try:
+            self._server = await loop.create_server(self._connection, sock=listener, backlog=BACKLOG)
+        except OSError as error:  # another program bound the address too, and was the first to listen
+            listener.close()
+            raise _taken(self._options.gateway) from error
         if self.order_streams is not None:
             self._tasks.insert(0, start("order-streams", self.order_streams.run))
         if self._user_topics is not None:
@@ -151,11 +191,11 @@ class Gateway:
             self.order_streams.close()
         try:
             await self._drain(end_s)
-            self._close()
+            await self._close()
             while self._http.connections and self._clock.monotonic() < end_s:
                 await self._clock.sleep(POLL_S)
         finally:  # even if the stop is cancelled: no socket stays open
-            self._close()
+            await self._close()
             self._http.abort()
             for client in list(self.hub.clients):  # their handshake was in progress when the other clients were closed
                 client.cut_off(CloseCode.SHUTDOWN)
@@ -192,10 +232,14 @@ class Gateway:
         for late in closing.due(float("inf")):
             late.abort()
 
-    def _close(self) -> None:
+    async def _close(self) -> None:
         """Accept no more connections, and end connections without a request. Idempotent."""
         self._detach.close()
-        if self._server is not None:
+        if self._server is not None and self._server.is_serving():
+            for listener in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(listener.fileno())
+            for _ in range(ACCEPTING):
+                await self._clock.sleep(0)
             self._server.close()
         self._http.begin_to_close()
 
@@ -213,22 +257,5 @@ class Gateway:
         return TlsConnection(self._certificate, self.keeper, self._context.supervisor, http)
 
 
-def _listen(settings: GatewaySettings) -> socket.socket:
-    host, port = settings.host, settings.port
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        # asyncio sets TCP_NODELAY only if the protocol is named in this call. Without TCP_NODELAY, an answer in two
-        # writes takes 40 ms longer.
-        listener = socket.socket(found[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    except OSError as error:
-        raise ConfigError("SERVER_HOST", host, "an address of this machine") from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted sockets inherit this limit. Without it, the kernel buffers megabytes for a client that stops reading.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.send_buffer_bytes)
-        listener.setblocking(False)
-        listener.bind(found[4])
-    except OSError as error:
-        listener.close()
-        raise ConfigError("SERVER_PORT", f"{host}:{port}", "an address that is free here") from error
-    return listener
+def _taken(settings: GatewaySettings) -> ConfigError:
+    return ConfigError("SERVER_PORT", f"{settings.host}:{settings.port}", "an address that is free here")

@@ -9,7 +9,7 @@ import structlog
 
 from headrace.model.errors import HeadraceError
 from headrace.runtime.clock import Clock
-from headrace.runtime.health import Health
+from headrace.runtime.health import NOT_ASKED, Health
 
 PERIOD_S: Final = 2.0
 PATIENCE_S: Final = 3.0
@@ -45,7 +45,7 @@ class Probes:
     def add(self, part: str, check: Check, *, required: bool = True) -> None:
         """Check this part in every period from now on."""
         self._checks[part] = (check, required)
-        self._health.report(part, ready=False, detail="not asked yet", required=required)
+        self._health.expect(part, required=required)
 
     def trouble(self, part: str) -> Callable[[HeadraceError], None]:
         """Return a function to be called with the errors that the part meets between two checks."""
@@ -101,7 +101,7 @@ class Probes:
         self._health.report(part, ready=ready, detail=detail, required=required)
         if before is None or before.ready == ready:
             return
-        if ready and before.detail != "not asked yet":
+        if ready and before.detail != NOT_ASKED:
             _log.info("part_ready_again", part=part)
         elif not ready:
-            _log.warning("part_not_ready", part=part, error=self._health.components()[part].detail)
+            _log.warning("part_not_ready", part=part, error=detail)

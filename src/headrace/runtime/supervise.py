@@ -16,6 +16,9 @@ Work = Callable[[], Coroutine[Any, Any, object]]
 STEADY_S: Final = 1.0
 """Seconds that a restarted task must run before it is treated as recovered."""
 
+REASONS_MAX: Final = 64
+"""Most reasons of failures remembered for each task."""
+
 _NOT_WORTH_RETRYING: Final = (ConfigError, FencedError, InvariantError)
 
 _log = structlog.get_logger("supervise")
@@ -28,9 +31,9 @@ class Supervisor:
 
     - none given: the failure ends the group. The siblings (and the body of the `async with`) are cancelled, and the
       first failure is raised unchanged. Further failures while the group ends are logged.
-    - `restart`: the failure is logged, and the work begins again after the backoff's next delay (or the error's
-      `retry_after_s`, if longer), any number of times. ConfigError, FencedError and InvariantError are not restarted:
-      they end the group.
+    - `restart`: the failure is logged (a TransientError once, until the task has run for STEADY_S again), and the work
+      begins again after the backoff's next delay (or the error's `retry_after_s`, if longer), any number of times.
+      ConfigError, FencedError and InvariantError are not restarted: they end the group.
     - `on_failure`: the failure, of whatever class, is logged, `on_failure()` is called and the task ends. Nothing else
       in the group is affected. Use this policy for work done for one client or one order.
 
@@ -109,6 +112,7 @@ class Supervisor:
             task.cancel()
 
     async def _run(self, label: str, work: Work, restart: Backoff | None) -> object:
+        logged: set[str] = set()
         while True:
             started = self._clock.monotonic()
             if restart is not None:
@@ -125,7 +129,11 @@ class Supervisor:
                 if self._clock.monotonic() - started > restart.max_s:
                     restart.reset()
                 delay_s = _delay_s(error, restart)
-                _log_restart(label, error, delay_s)
+                if self._clock.monotonic() - started >= STEADY_S:  # it had recovered
+                    logged.clear()
+                _log_restart(label, error, delay_s, again=str(error) in logged)
+                if len(logged) < REASONS_MAX:
+                    logged.add(str(error))
                 self._failed[label] = error
                 self._began_s.pop(label, None)
             await self._clock.sleep(delay_s)
@@ -161,9 +169,11 @@ def _delay_s(error: Exception, restart: Backoff) -> float:
     return max(restart.next_s(), asked_s or 0.0)
 
 
-def _log_restart(label: str, error: Exception, delay_s: float) -> None:
+def _log_restart(label: str, error: Exception, delay_s: float, *, again: bool) -> None:
+    """Log the failure. `again`: the task has failed with this error before, and has not recovered since."""
     if isinstance(error, TransientError):
-        _log.warning("task_restarts", task=label, error=str(error), restart_in_s=round(delay_s, 3))
+        log = _log.debug if again else _log.warning
+        log("task_restarts", task=label, error=str(error), restart_in_s=round(delay_s, 3))
     else:
         _log_failure(label, error, restart_in_s=round(delay_s, 3))
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import secrets
+import socket
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -153,6 +154,9 @@ class Service:
         self._settings.report()
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.rpc.aclose)
+            listener = None
+            if self.config.section(Features).gateway:  # before the databases, which a second server must not open
+                listener = stack.enter_context(Gateway.bind(self.config.section(GatewaySettings)))
             context = await self._lend(stack)
             await self._open_bus(stack, context)
             orders = None
@@ -175,12 +179,14 @@ class Service:
             if orders is not None:
                 facts = self.pipeline.consumers if "ingest" in self.lanes.candidates else None
                 orders.start(tasks, self.metrics, facts, self.lanes.writers.get("orders"), self._newest_slot)
+                if not self.lanes.bus.shared and self.config.section(Features).gateway:
+                    orders.start_quotes(tasks, self.metrics, self.lanes.writers.get("orders"))
             if isinstance(self.state, CacheFeed):
                 tasks.start("cache", "feed", self.state.run)
             self._watch_parts(tasks, orders, inbox, history)
             end_history = None if history is None else history.start(tasks, self.pipeline.consumers)
-            if self.config.section(Features).gateway:
-                await self._open_gateway(tasks, orders, inbox, history)
+            if listener is not None:
+                await self._open_gateway(tasks, listener, orders, inbox, history)
             if orders is not None:
                 _log.info("orders_on", **orders.kept)
             follow = partial(self._settings.follow, self.clock, self.gateway)
@@ -286,7 +292,12 @@ class Service:
         return self.pipeline.head["processed"]
 
     async def _open_gateway(
-        self, tasks: Supervisor, orders: OrderHalf | None, inbox: Inbox, history: HistoryHalf | None
+        self,
+        tasks: Supervisor,
+        listener: socket.socket,
+        orders: OrderHalf | None,
+        inbox: Inbox,
+        history: HistoryHalf | None,
     ) -> None:
         features, settings = self.config.section(Features), self.config.section(AuthSettings)
         auth = Authenticator(settings, self.clock, self.metrics, self.health) if settings.mode != "off" else None
@@ -311,13 +322,14 @@ class Service:
             writers=self.lanes.writers,
             members=self.members,
             orders=orders.intake if orders is not None else None,
+            quotes=orders.quotes if orders is not None else None,
             history=history.history if history is not None else None,
             auth=auth,
         )
         self.gateway = Gateway(options, context)
         if orders is not None and self.gateway.order_streams is not None:
             orders.store.attach(self.gateway.order_streams.hear)
-        await self.gateway.start()
+        await self.gateway.start(listener)
         apply, admit = self.gateway.apply, self.gateway.admission.apply
         self.config.on_change(GatewaySettings, lambda _, new: apply(new))
         self.config.on_change(AdmissionSettings, lambda _, new: admit(new))

@@ -134,6 +134,15 @@ class Registers(NamedTuple):
                     check_packages()
         self._check_chain(config)
 
+    def check_adapters(self, config: Config) -> None:
+        """Raise ConfigError for settings that a chosen source, or the chain of orders, would refuse to open with."""
+        chosen = [self.sources.adapter(kind) for kind in self.kinds(config)]
+        if (orders := config.section(ExecutionSettings)).enabled:
+            chosen.append(self.chains.adapter(orders.chain))
+        for adapter in chosen:
+            if (check_settings := getattr(adapter, "check_settings", None)) is not None:
+                check_settings(config.section(adapter.Settings))
+
     def _check_chain(self, config: Config) -> None:
         """Raise ConfigError if the chain can't execute the swaps of a venue of orders."""
         orders = config.section(ExecutionSettings)

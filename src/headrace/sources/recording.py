@@ -241,9 +241,14 @@ class Recording:
     @classmethod
     async def open(cls, settings: RecordingSettings, context: Context) -> Self:
         """Return the source. The file is read when the source runs. Raises ConfigError if no file is named."""
+        cls.check_settings(settings)
+        return cls(Path(settings.file), context.clock, speed=settings.speed or None, loop=settings.loop)
+
+    @staticmethod
+    def check_settings(settings: RecordingSettings) -> None:
+        """Raise ConfigError if no file is named."""
         if not settings.file:
             raise ConfigError("sources.recording.file", "nothing", "the path of a recording")
-        return cls(Path(settings.file), context.clock, speed=settings.speed or None, loop=settings.loop)
 
     def update_subscriptions(self, texts: Sequence[str]) -> None:
         """Do nothing, because a recording has only the feeds that were subscribed to when it was made."""

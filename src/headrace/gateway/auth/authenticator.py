@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Literal, cast
+from typing import Final, cast
 
 import structlog
 
+from headrace.gateway.auth.jwks import BYTES_MAX, PublicKeyAlgorithm, read_keys
 from headrace.gateway.auth.keys import IssuerKeys, KeyRing, SharedSecret, from_file, from_url
-from headrace.gateway.auth.settings import AuthSettings
+from headrace.gateway.auth.settings import PUBLIC_KEYS, AuthSettings
 from headrace.gateway.auth.tickets import MemoryTickets, Tickets
 from headrace.gateway.auth.tokens import NotYetValid, Tokens
 from headrace.model.credentials import Credential
@@ -51,7 +52,7 @@ class Authenticator:
         if not isinstance(self._keys, IssuerKeys):
             return
         if self.settings.jwks_file is not None and (problem := await self._keys.look()):
-            raise ConfigError("JWKS_FILE", problem, f"a JSON Web Key Set with keys for {self.settings.mode.upper()}")
+            raise _unusable_file(self.settings, problem)
         if (self.settings.jwks_url or "").startswith("http:"):
             _log.warning("issuer_keys_over_http", meaning="who can change the answers on their way can make tokens")
         self._keys.start(tasks)
@@ -137,10 +138,31 @@ def _not_yet(wait_s: float) -> RequestError:
     return RequestError(ErrorCode.UNAVAILABLE, "token not valid yet", temporary=True, retry_after_ms=retry_after_ms)
 
 
+def check_keys_file(settings: AuthSettings) -> None:
+    """Raise ConfigError if the file of the issuer's keys is the chosen one and has no usable key."""
+    if settings.mode not in PUBLIC_KEYS or settings.jwks_file is None:
+        return
+    algorithm = _algorithm(settings)
+    try:
+        with settings.jwks_file.open("rb") as file:
+            read_keys(file.read(BYTES_MAX + 1), algorithm)
+    except (OSError, BadInputError) as error:
+        problem = error.strerror or "an error" if isinstance(error, OSError) else str(error)
+        raise _unusable_file(settings, problem) from error
+
+
+def _unusable_file(settings: AuthSettings, problem: str) -> ConfigError:
+    return ConfigError("JWKS_FILE", problem, f"a JSON Web Key Set with keys for {settings.mode.upper()}")
+
+
+def _algorithm(settings: AuthSettings) -> PublicKeyAlgorithm:
+    return cast("PublicKeyAlgorithm", settings.mode.upper())
+
+
 def _key_ring(settings: AuthSettings, clock: Clock, health: Health) -> KeyRing:
     if settings.mode == "hs256":
         return SharedSecret(settings.jwt_secret or "", settings.jwt_secret_previous)
-    algorithm = cast("Literal['RS256', 'ES256']", settings.mode.upper())
+    algorithm = _algorithm(settings)
     if settings.jwks_file is not None:
         return IssuerKeys(from_file(settings.jwks_file), algorithm, settings, clock, health)
     return IssuerKeys(from_url(settings.jwks_url or ""), algorithm, settings, clock, health)

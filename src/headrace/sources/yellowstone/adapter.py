@@ -34,6 +34,14 @@ class Yellowstone:
         return source
 
     @classmethod
+    def check_settings(cls, settings: YellowstoneSettings) -> None:
+        """Raise ConfigError for filters that can't be read, and without endpoints."""
+        if not settings.urls:
+            raise ConfigError("YELLOWSTONE_URLS", "nothing", "at least one http:// or https:// URL")
+        cls.check_packages()
+        load_class("headrace.sources.yellowstone.filters:parse_filters")(settings.filters)
+
+    @classmethod
     def check_packages(cls) -> None:
         """Raise ConfigError if packages are missing; the error says how to install them."""
         missing = [package for module, package in _PACKAGES.items() if not _is_installed(module)]
