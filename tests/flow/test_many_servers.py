@@ -163,9 +163,12 @@ class Running:
         self.task.cancel()
         await asyncio.wait([self.task])
 
-    async def get(self, path: str) -> Any:
+    async def ask(self, path: str) -> httpx.Response:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}") as http:
-            return (await http.get(path)).json()
+            return await http.get(path)
+
+    async def get(self, path: str) -> Any:
+        return (await self.ask(path)).json()
 
     async def post(self, path: str, body: object) -> httpx.Response:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}") as http:
@@ -301,6 +304,38 @@ async def test_a_leader_that_is_killed_is_followed_without_undeclared_loss_or_re
         assert offsets_are_whole(servers)
 
 
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("end", ["stop", "kill"])
+async def test_the_history_is_of_the_leader_and_the_next_one_declares_the_slots_before(
+    tmp_path: Path, end: str, together: bool
+) -> None:
+    """In one folder the next leader has the rows of the former; with a file of its own the slots before are a gap."""
+    files = [str(tmp_path / f"history-{name}") for name in ("aa" if together else "ab")]
+    async with deployment(tmp_path) as servers:
+        a = await servers.start("a", HISTORY_ENABLED="true", HISTORY_FILE=files[0])
+        b = await servers.start("b", HISTORY_ENABLED="true", HISTORY_FILE=files[1])
+        await servers.until(lambda: a.leads)
+        servers.node.advance_slot()
+        first = [servers.trade() for _ in range(5)]
+        slot = servers.node.ledger.head
+        await kept(servers, a, first)
+        answer = await b.ask("/api/trades")
+        assert (answer.status_code, "has the lane ingest" in answer.json()["detail"]) == (501, True)
+        assert (await b.get("/health/ready"))["components"]["history"]["ready"]
+        await servers.until(lambda: b"rpc" in SharedCluster.one.note_of("lane:ingest"))
+        await (a.stop() if end == "stop" else a.kill())
+        await servers.until(lambda: b.leads)
+        servers.node.advance_slot()
+        later = [servers.trade() for _ in range(5)]
+        await kept(servers, b, later)
+        found = {trade["signature"] for trade in (await b.get("/api/trades"))["items"]}
+        gaps = (await b.get(f"/api/gaps?feed=history&to={slot - 1}"))["items"]
+        if together:
+            assert (found.issuperset(first), gaps) == (True, [])
+        else:
+            assert [(gap["from_slot"], gap["reason"]) for gap in gaps] == [("0", "history_not_running")]
+
+
 async def test_a_leader_whose_lease_was_taken_ends(tmp_path: Path) -> None:
     async with deployment(tmp_path) as servers:
         a = await servers.start("a")
@@ -313,6 +348,18 @@ async def test_a_leader_whose_lease_was_taken_ends(tmp_path: Path) -> None:
             await a.get("/api/servers")
         again = await servers.start("a")
         assert "ingest" not in again.service.lanes.led
+
+
+async def kept(servers: Deployment, server: Running, signatures: list[str]) -> None:
+    """Return when the server's history has these transactions."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            servers.node.advance_slot()
+            answer = await server.ask("/api/trades?limit=1000")
+            found = {each["signature"] for each in answer.json().get("items", ())}
+            if found.issuperset(signatures):
+                return
+            await asyncio.sleep(0.02)
 
 
 async def with_client(servers: Deployment, server: Running) -> None:

@@ -31,7 +31,10 @@ class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     server_id: Annotated[
         str,
         Meta(pattern="^[A-Za-z0-9_.-]{1,64}$"),
-        Setting("name of this server; default: the host's name", env=("SERVER_ID",)),
+        Setting(
+            "name of this server; default: the host's name, on a shared bus a made one, kept in SERVER_ID_FILE",
+            env=("SERVER_ID",),
+        ),
     ] = msgspec.field(default_factory=_server_id)
     redis_url: Annotated[
         str | None,

@@ -31,9 +31,7 @@ class Buffer:
         lose: Callable[[Sequence[Kept]], None],
         refuse: Callable[[Sequence[Kept]], None],
     ) -> None:
-        self._spill, self._lose, self._refuse = spill, lose, refuse
-        self._overflow_max = 0 if spill is None else bytes_max // 4
-        self._waiting_max = bytes_max - self._overflow_max
+        self._bytes_max, self._lose, self._refuse = bytes_max, lose, refuse
         self._waiting, self._overflow = deque[Kept](), deque[Kept]()
         self._waiting_bytes = self._overflow_bytes = 0
         self._file = asyncio.Lock()
@@ -41,8 +39,16 @@ class Buffer:
         self._appending = False
         self._read: int | None = None
         self._epoch = self._file_epoch = 0
+        self.spill_to(spill)
+
+    def spill_to(self, spill: Spill | None) -> None:
+        """Use this file from now on. No fact waits yet."""
+        self._spill = spill
+        self._overflow_max = 0 if spill is None else self._bytes_max // 4
+        self._waiting_max = self._bytes_max - self._overflow_max
         self.earlier = 0 if spill is None else spill.frames
         """Batches in the file that an earlier process left; they come first."""
+        self._wake.set()
 
     @property
     def bytes(self) -> int:

@@ -59,7 +59,7 @@ class HistoryFeed:
     ) -> None:
         self._history, self._clock, self._changed = history, clock, changed
         self._buffer = Buffer(buffer_bytes, spill, lose=self._lose, refuse=self._refuse)
-        self._empties = empties
+        self._empties, self._is_first = empties, True
         self._lost: tuple[int, int] | None = None
         self._lost_count = 0
         self.heard = self.settled = 0
@@ -92,9 +92,15 @@ class HistoryFeed:
                 self._lost, self._unstorable, self._starts_over = None, [], True
         self._wake.set()
 
-    def resume(self) -> None:
-        """Declare the slots between the last write, of any process, and the next fact as a gap."""
-        self._resumed = False
+    def resume(self, spill: Spill | None, *, is_first: bool) -> None:
+        """Declare the slots between the last write, of any process, and the next fact as a gap.
+
+        In an empty history all slots before the next fact are declared, unless this process is the first of all. Facts
+        that don't fit the memory wait in `spill`. No fact waits yet.
+        """
+        self._resumed, self._is_first = False, is_first
+        self._buffer.spill_to(spill)
+        self._wake.set()
 
     def close(self) -> None:
         """Let `run` write the waiting facts and then return. Facts in the file stay there for the next process."""
@@ -172,9 +178,11 @@ class HistoryFeed:
         resumed_at = self.resumed_at()
         if resumed_at is not None:
             first = min(first, resumed_at)
-        extent = await self._until_answered(self._history.extent)
-        if extent.last is not None and first > extent.last:
-            await self._until_written([_gap(extent.last, first, "not_running")])
+        last = (await self._until_answered(self._history.extent)).last
+        if last is None and not self._is_first:
+            last = 0
+        if last is not None and first > last:
+            await self._until_written([_gap(last, first, "not_running")])
         self._resumed = True
 
     async def _until_written(self, batch: Sequence[Kept]) -> None:

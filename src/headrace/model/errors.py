@@ -6,6 +6,7 @@ HeadraceError
 ├── BadInputError      malformed bytes from outside; counted and skipped
 ├── FencedError        another process does this work now; stop here, and repeat nothing
 ├── TransientError     may work if tried again (network, node, rate limit)
+│   └── ElsewhereError another server does this now; ask that server
 └── InvariantError     cannot happen; stop this piece of work and call a person
 """
 
@@ -48,6 +49,10 @@ class TransientError(HeadraceError):
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         self.retry_after_s = retry_after_s
         super().__init__(message)
+
+
+class ElsewhereError(TransientError):
+    """Another server does this now. This server may do so later."""
 
 
 class FencedError(HeadraceError):

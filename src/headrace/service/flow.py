@@ -14,7 +14,6 @@ from headrace.bus import Writer
 from headrace.config import Config, Features
 from headrace.cores import Core
 from headrace.decoders.registry import Programs
-from headrace.history.feed import HistoryFeed
 from headrace.ingest.pipeline import Pipeline
 from headrace.model.errors import ConfigError
 from headrace.runtime.backoff import Backoff
@@ -23,6 +22,7 @@ from headrace.runtime.health import Health
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.supervise import Supervisor
 from headrace.service.checkpoints import CheckpointKeeper
+from headrace.service.history import HistoryHalf
 from headrace.service.settings import Registers
 from headrace.service.shared import Lanes, events_of_late
 from headrace.service.stream import Choice, Stream
@@ -94,7 +94,7 @@ class UpdateFlow:
         context: Context,
         lanes: Lanes,
         *,
-        history: HistoryFeed | None,
+        history: HistoryHalf | None,
         keeper: CheckpointKeeper | None,
     ) -> Callable[[], Awaitable[None]]:
         """Start the flow, if this process publishes updates. Return a function that ends the flow in order."""
@@ -115,7 +115,7 @@ class UpdateFlow:
                 self.stream.resume(read_note(note))
                 self.pipeline.known = await events_of_late(lanes.bus, self._clock)
                 if history is not None:
-                    history.resume()
+                    await history.take(is_first=not note)
             elif keeper is not None:
                 await keeper.restore(self.stream)
 

@@ -4,7 +4,7 @@ import asyncio
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from headrace.bus import Writer
 from headrace.config import Config
 from headrace.history import History, HistorySettings
 from headrace.history.feed import HistoryFeed
+from headrace.history.led import LedHistory
 from headrace.history.live import LiveCandles
 from headrace.history.spill import Spill
 from headrace.model.errors import TransientError
@@ -33,12 +34,42 @@ _log = structlog.get_logger("assembly")
 
 @dataclass
 class HistoryHalf:
-    """History, its feed, and its live candles. `file` is the file that this process writes; None on a server."""
+    """History, its feed, and its live candles. `file` is the file that this process writes; None on a server.
+
+    On a shared bus, its files are open while this server has the lane `ingest`, from `take` to `release`.
+    """
 
     history: History
     feed: HistoryFeed
     live: LiveCandles
-    file: str | None
+    settings: HistorySettings
+    spill: Spill | None
+    tasks: list[asyncio.Task[object]] = field(default_factory=list)
+
+    @property
+    def file(self) -> str | None:
+        return self.settings.place.file
+
+    async def take(self, *, is_first: bool) -> None:
+        """Keep what this server publishes from now on. `is_first`: no server of this deployment did before."""
+        if isinstance(self.history, LedHistory):
+            await self.history.take()
+        self.spill = await _open_spill(self.settings)
+        self.feed.resume(self.spill, is_first=is_first)
+
+    async def release(self) -> None:
+        """Leave the files to the server that publishes next."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.wait(self.tasks, timeout=END_S)
+        self.close_spill()
+        if isinstance(self.history, LedHistory):
+            await self.history.release()
+
+    def close_spill(self) -> None:
+        """Close the file of facts that wait, which keeps them."""
+        if self.spill is not None:
+            self.spill.close()
 
     def watch(self, probes: Probes) -> None:
         """Add the history to the health checks. A stream continues without it."""
@@ -52,8 +83,9 @@ class HistoryHalf:
         """
         detach = facts.attach(self.feed.hear)
         tasks.start("history", "candles", self.live.run)
-        tasks.start("history", "spill", self.feed.spill)
+        spilling = tasks.start("history", "spill", self.feed.spill)
         task = tasks.start("history", "write", self.feed.run)
+        self.tasks += [spilling, task]
 
         def end() -> asyncio.Future[object]:
             detach()
@@ -72,12 +104,14 @@ async def enter_history(
     audience: Callable[[], Iterable[str]],
     *,
     keep: bool,
+    shared: bool,
 ) -> HistoryHalf:
     """Return the history.
 
     Unless it is to be kept, it is emptied when a recording starts over, and its folder is deleted at the end.
-    Live candles are published by `writer` on the candle topics in `audience`. A history that can't be opened now is
-    opened later. Raises ConfigError for files of a newer version.
+    With a `shared` bus, files are opened by `HistoryHalf.take`. A history that can't be opened now is opened later.
+    Live candles are published by `writer` on the candle topics in `audience`. Raises ConfigError for files of a newer
+    version.
     """
     settings = config.section(HistorySettings)
     if not keep:
@@ -90,14 +124,13 @@ async def enter_history(
         _log.error("history_not_open", error=str(error), meaning=meaning)
 
     patient = replace(context, patience=not_open)
-    history = await registers.histories.open_with(
-        settings, settings.place.kind, config, patient, key="core.database_url"
-    )
+    kind = settings.place.kind
+    open_one = partial(registers.histories.open_with, settings, kind, config, patient, key="core.database_url")
+    led = shared and settings.place.file is not None
+    history = LedHistory(open_one) if led else await open_one()
     stack.push_async_callback(history.close)
     live = LiveCandles(history, writer, context.clock, audience)
-    spill = await _open_spill(settings) if keep and settings.spill_bytes else None
-    if spill is not None:
-        stack.callback(spill.close)
+    spill = await _open_spill(settings) if keep and not shared else None
     feed = HistoryFeed(
         history,
         context.clock,
@@ -107,11 +140,15 @@ async def enter_history(
         empties=not keep,
         changed=live.changed,
     )
-    return HistoryHalf(history, feed, live, settings.place.file)
+    half = HistoryHalf(history, feed, live, settings, spill)
+    stack.callback(half.close_spill)
+    return half
 
 
 async def _open_spill(settings: HistorySettings) -> Spill | None:
-    """Return the file for facts that do not fit the memory; None if the file can't be used."""
+    """Return the file for facts that do not fit the memory; None if the file can't be used, or is not wanted."""
+    if not settings.spill_bytes:
+        return None
     path = Path(f"{settings.file}-spill")
     try:
         return await asyncio.to_thread(partial(Spill, path, bytes_max=settings.spill_bytes))

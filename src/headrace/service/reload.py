@@ -57,7 +57,7 @@ class LiveSettings:
                 "redis_not_used", meaning="REDIS_URL is set, but MESSAGE_BROKER_ENABLED or BUS_KIND says memory"
             )
         if kind == "redis" and not core.database_url:
-            meaning = "orders and messages to users are in files of this server alone; DATABASE_URL shares them"
+            meaning = "orders and messages to users are in files of one folder; DATABASE_URL shares them everywhere"
             _log.warning("database_not_shared", meaning=meaning)
 
     async def follow(self, clock: Clock, gateway: Gateway | None) -> None:

@@ -168,7 +168,7 @@ class Service:
             history = None
             if self.config.section(Features).history and "ingest" in self.lanes.candidates:
                 parts = (self.config, context, self._registers, self.lanes.writers["ingest"], self._audience)
-                history = await enter_history(stack, *parts, keep=not self._play)
+                history = await enter_history(stack, *parts, keep=not self._play, shared=self.lanes.bus.shared)
             keeper = None
             if "ingest" in self.lanes.candidates and not self._play and not self.lanes.bus.shared:
                 keeper = await enter_checkpoints(
@@ -194,8 +194,7 @@ class Service:
                 _log.info("orders_on", **orders.kept)
             follow = partial(self._settings.follow, self.clock, self.gateway)
             background = [tasks.start("config", "watch", follow)]
-            feed = None if history is None else history.feed
-            end_updates = self.flow.start(tasks, context, self.lanes, history=feed, keeper=keeper)
+            end_updates = self.flow.start(tasks, context, self.lanes, history=history, keeper=keeper)
             if self.lanes.bus.shared:
                 await self.members.beat()
                 background.append(tasks.start("cluster", "beat", self.members.run))
@@ -206,11 +205,12 @@ class Service:
             for task in background:
                 task.cancel()
             await end_updates()
+            if history is not None and end_history is not None:
+                await asyncio.wait([end_history()], timeout=END_S)
+                await history.release()
             await self.lanes.release()
             if self.lanes.bus.shared:
                 await self.members.leave()
-            if end_history is not None:
-                await asyncio.wait([end_history()], timeout=END_S)
             if keeper is not None:
                 await keeper.finish()
             if self.gateway is not None:

@@ -26,7 +26,7 @@ from headrace.history.rows import (
     TokenQuery,
     TradeQuery,
 )
-from headrace.model.errors import TransientError
+from headrace.model.errors import ElsewhereError, TransientError
 from headrace.model.keys import WSOL_MINT, is_key
 from headrace.model.topics import CANDLES_PREFIX
 from headrace.model.updates import Commitment, GapState, SlotStatus
@@ -363,6 +363,8 @@ async def _ask(request: Request[Any, Any, Any], ask: Callable[[History], Awaitab
         raise Refused(HTTPStatus.NOT_IMPLEMENTED, "this server keeps no history")
     try:
         return await ask(history)
+    except ElsewhereError as error:
+        raise Refused(HTTPStatus.NOT_IMPLEMENTED, str(error)) from error
     except TransientError as error:
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "temporarily unavailable") from error
 
