@@ -3,6 +3,7 @@ busy machine is no failure."""
 
 import asyncio
 import inspect
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
@@ -28,6 +29,15 @@ GRPC = {
     },
 }  # fmt: skip
 ON_LOOP = ("no_blocking_calls", "no_leaked_tasks")
+
+
+def pytest_configure() -> None:
+    """Let processes that tests start be interrupted: a shell lets what runs in its background ignore SIGINT.
+
+    A function between fork and exec would do it too, but is not safe beside the threads of gRPC.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

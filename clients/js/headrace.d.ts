@@ -48,6 +48,20 @@ export interface TokenTransfer {
   authority: string | null;
 }
 
+/** The data of an event on `quotes:<mint in>:<mint out>:<amount>`: docs/reference/topics.md. */
+export type QuoteData = ({ type: "Quote" } & Offer) | NoQuote;
+
+/** No venue gives a quote now. `leftOut`: venue → the reason. */
+export interface NoQuote {
+  type: "NoQuote";
+  inputMint: string;
+  outputMint: string;
+  amountIn: string;
+  reason: string;
+  leftOut: Record<string, string>;
+  slot: null;
+}
+
 /** All events of this slot on this topic now have this commitment. */
 export interface Promote extends Recorded {
   type: "promote";
@@ -156,6 +170,37 @@ export interface OrderAnswer {
   requested: boolean;
 }
 
+/** The parameters of `GET /api/quote`; `amount` is in base units, as text. */
+export interface AskQuote {
+  inputMint: string;
+  outputMint: string;
+  amount: string;
+  slippageBps?: number;
+  swapMode?: "ExactIn" | "ExactOut";
+}
+
+/** An offer with the fields of `GET /api/quote`; amounts are base units as text. */
+export interface Offer {
+  inputMint: string;
+  outputMint: string;
+  amountIn: string;
+  amountOut: string;
+  minOut: string;
+  maxIn: string | null;
+  swapMode: "ExactIn" | "ExactOut";
+  slippageBps: number;
+  venue: string;
+  feeBps: number;
+  fees: { to: string; mint: string; amount: string }[];
+  impact: string | null;
+  price: string | null;
+  route: { pool: string; inputMint: string; outputMint: string; amountIn: string | null; amountOut: string | null }[];
+  slot: number | null;
+  quotes: { dex: string; amountOut: string; feeBps: number; price: string | null }[];
+  /** Venue that gave no quote → the reason. */
+  leftOut: Record<string, string>;
+}
+
 export interface CallOptions {
   /** Stops waiting: the call rejects with the signal's reason, and the order's fate is unknown. */
   signal?: AbortSignal;
@@ -248,6 +293,8 @@ export class Client {
   order(orderId: string, options?: CallOptions): Promise<OrderAnswer>;
   /** Cancel an order, or only request it while its transaction may still land. Rejects with OrderRefused. */
   cancel(orderId: string, options?: CallOptions): Promise<OrderAnswer>;
+  /** The best offer of all venues; nothing is ordered. Rejects with OrderRefused; `no_quote`: no venue gives one now. */
+  quote(asked: AskQuote, options?: CallOptions): Promise<Offer>;
   /** Yields the order each time it has changed, until it has ended; never an older state after a newer one. */
   watch(orderId: string): AsyncGenerator<Order, void>;
   /** Acknowledge a message that has `ack`, so that the server does not send it again. */

@@ -91,6 +91,11 @@ export class Client {
     return this.#call("order.cancel", { orderId }, { signal });
   }
 
+  /** The best offer for {inputMint, outputMint, amount, slippageBps, swapMode}, as `GET /api/quote` answers. */
+  quote(asked, { signal } = {}) {
+    return this.#call("quote", asked, { signal });
+  }
+
   /** Yields the order each time it has changed, until it has ended; never an older state after a newer one. */
   async *watch(orderId) {
     const subscription = this.subscribe(`order:${orderId}`);
@@ -273,6 +278,9 @@ export class Client {
       case "order":
         this.#answered(frame.id)?.resolve?.({ order: data, replayed: !!frame.replayed, requested: !!frame.requested });
         break;
+      case "quote":
+        this.#answered(frame.id)?.resolve?.(data);
+        break;
       case "lag":
       case "snapshot":
         this.#live(topic)?.[`_${frame.type}`](frame);
@@ -307,7 +315,7 @@ export class Client {
     const delayMs = retry_after_ms ?? ASK_AGAIN_MS;
     if (ask?.auth && (temporary || code === TOKEN_EXPIRED)) return this.#refreshLater(this.#socket, delayMs);
     if (code === TOKEN_EXPIRED) this.#renew();
-    if (ask?.kind?.startsWith("order.") && (data.fate || !temporary) && !(temporary && data.fate === "unknown")) {
+    if (/^(order\.|quote$)/.test(ask?.kind) && (data.fate || !temporary) && !(temporary && data.fate === "unknown")) {
       const fate = data.fate ?? "unknown";
       return ask.reject(new OrderRefused({ ...data, fate }, ask.key));
     }

@@ -86,7 +86,6 @@ async def running(folder: Path, *arguments: str, **given: str) -> AsyncIterator[
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "headrace", *arguments, cwd=folder, env=settings(**given), limit=2**24,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        preexec_fn=_heeds_interrupts,
     )  # fmt: skip
     command = Running(process)
     try:
@@ -95,11 +94,6 @@ async def running(folder: Path, *arguments: str, **given: str) -> AsyncIterator[
         if process.returncode is None:
             process.kill()
         await command.end()
-
-
-def _heeds_interrupts() -> None:
-    """A shell lets what it runs in the background ignore SIGINT, and that is inherited."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 async def run(folder: Path, *arguments: str, **given: str) -> Result:

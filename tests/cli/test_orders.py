@@ -84,6 +84,7 @@ async def test_what_rests_is_listed_and_cancelled(tmp_path: Path) -> None:
         page = await orders(tmp_path, "list", url, "--limit", "1")
         cursor = page.out.splitlines()[-1].removeprefix("more: --cursor ")
         rest = await orders(tmp_path, "list", url, "--cursor", cursor, "--json")
+        assert rest.status == 0, rest.err
         assert [json.loads(line)["orderId"] for line in rest.out.splitlines()] == [order["orderId"]]
         assert (await orders(tmp_path, "cancel", url, order["orderId"])).out == "cancelled"
         watched = await orders(tmp_path, "watch", url, order["orderId"])

@@ -423,6 +423,18 @@ async def test_clear_forgets_everything(history: History) -> None:
     assert [candle.trades for candle in await candles(history)] == [1]
 
 
+async def test_a_cleared_history_that_was_read_answers_with_what_is_written_next(history: History) -> None:
+    for slot in (7, 8, 9):
+        name = str(slot)
+        await history.write([trade(slot, name, time_s=NOW_S, quote=slot), changed(slot, "confirmed")])
+        assert await ids(history) == [signature(name)]
+        assert [(candle.trades, candle.quote_amount) for candle in await candles(history)] == [(1, slot)]
+        assert await history.extent() == Extent(slot, slot)
+        await history.clear()
+    assert not await ids(history)
+    assert not await candles(history)
+
+
 async def test_a_closed_history_is_away(history: History) -> None:
     await history.close()
     await history.close()

@@ -1,6 +1,7 @@
 """`GET /api/quote`: what an order would get, with nothing ordered."""
 
 import asyncio
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from headrace.gateway.order_commands import QUOTES_AT_ONCE_MAX
 from headrace.gateway.routes.order_shapes import OfferView
 from headrace.model.keys import USDC_MINT, WSOL_MINT
 from tests.contracts.banks import bank_file
-from tests.flow.desk import desk
+from tests.flow.desk import BODY, ask, desk
 
 ASKED = {"inputMint": "SOL", "outputMint": USDC_MINT, "amount": "1500000000"}
 
@@ -86,6 +88,55 @@ async def test_pools_tell_fees_impact_and_slot(tmp_path: Path) -> None:
         assert none.status_code == 404
 
 
+async def test_a_quote_over_ws_is_the_answer_of_http(tmp_path: Path) -> None:
+    path = await asyncio.to_thread(partial(bank_file, tmp_path, needs_programs=False))
+    settings = {"BANK_FILE": str(path), "ORDER_CHAIN": "local", "ORDER_VENUES": "pools"}
+    async with desk(tmp_path, **settings) as client, client.connect() as socket:
+        for changes in ({}, {"slippageBps": 50}, {"amount": "182600000", "swapMode": "ExactOut"}):
+            asked: dict[str, Any] = {**ASKED, **changes}
+            answer = await ask(socket, "quote", asked)
+            assert answer["type"] == "quote", answer
+            assert answer["data"] == (await client.http.get("/api/quote", params=asked)).json()
+        refused = await ask(socket, "quote", {**ASKED, "outputMint": "USDT"}, 2)
+        assert {name: refused["data"][name] for name in ("status", "reason", "fate", "retryable")} == {
+            "status": 404,
+            "reason": "no_quote",
+            "fate": "not_executed",
+            "retryable": True,
+        }
+        assert refused["data"]["errors"] == [{"name": "pools", "message": "no answer"}]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason", "field"),
+    [
+        ({**ASKED, "inputMint": ["SOL"]}, "invalid_query", "inputMint"),
+        ({**ASKED, "swapMode": {}}, "invalid_query", "swapMode"),
+        ({**ASKED, "amount": "0"}, "invalid_query", "amount"),
+        ({**ASKED, "amount": {"a": 1}}, "invalid_query", "amount"),
+        ({"outputMint": "SOL"}, "invalid_query", "inputMint"),
+        ([], "invalid_body", None),
+    ],
+)
+async def test_wrong_parameters_of_a_quote_over_ws_are_named(
+    tmp_path: Path, data: Any, reason: str, field: str | None
+) -> None:
+    async with desk(tmp_path) as client, client.connect() as socket:
+        refused = await ask(socket, "quote", data)
+        assert (refused["type"], refused["data"]["reason"]) == ("error", reason), refused
+        assert field is None or field in [error["name"] for error in refused["data"]["errors"]]
+
+
+async def test_a_quote_beyond_the_most_at_once_is_refused_and_an_order_is_not(tmp_path: Path) -> None:
+    slow = {"MOCK_QUOTE_MS": "60000", "QUOTE_TIMEOUT_MS": "60000", "WEBSOCKET_COMMANDS_PER_S": "1000"}
+    async with desk(tmp_path, **slow) as client, client.connect() as socket, asyncio.timeout(30):
+        for number in range(QUOTES_AT_ONCE_MAX):
+            await socket.send(json.dumps({"type": "quote", "id": number, "data": ASKED}))
+        refused = await ask(socket, "quote", ASKED, QUOTES_AT_ONCE_MAX)
+        assert (refused["data"]["code"], refused["data"]["temporary"]) == (111, True)
+        assert (await ask(socket, "order.execute", BODY, 1000))["type"] == "order"
+
+
 async def test_venues_that_quote_only_inputs_are_left_out_of_an_exact_output(tmp_path: Path) -> None:
     async with desk(tmp_path) as client:
         answer = await client.http.get("/api/quote", params={**ASKED, "swapMode": "ExactOut"})
@@ -96,3 +147,6 @@ async def test_venues_that_quote_only_inputs_are_left_out_of_an_exact_output(tmp
 async def test_without_orders_there_are_no_quotes(tmp_path: Path) -> None:
     async with desk(tmp_path, ORDERS_ENABLED="false") as client:
         assert (await client.http.get("/api/quote", params=ASKED)).status_code == 501
+        async with client.connect() as socket:
+            refused = await ask(socket, "quote", ASKED)
+            assert (refused["type"], refused["data"]["message"]) == ("error", "this server takes no orders")

@@ -32,7 +32,7 @@ async def quoted(service: Life, **more: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[Life]:
+async def running(folder: Path, topic_ms: int = 200) -> AsyncIterator[Life]:
     """A service that quotes the pool, on a node that has its accounts."""
     async with life(
         ORDERS_ENABLED="true",
@@ -41,6 +41,7 @@ async def running(folder: Path) -> AsyncIterator[Life]:
         QUOTE_VENUES="pools",
         QUOTE_POOLS=SET.key,
         QUOTE_TIMEOUT_MS="20000",
+        QUOTE_TOPIC_MS=str(topic_ms),
     ) as service:
         for key, account in SET.accounts.items():
             service.node.ledger.accounts[key] = Account(account.owner, account.data, 1)

@@ -101,7 +101,7 @@ async def test_the_document_is_served() -> None:
 
 async def test_real_frames_match_their_schemas() -> None:
     """Of a server that plays the shipped recording, and of one that tells what else there is."""
-    met: set[str] = set()
+    met = {"Quote"}  # as "Order" in the next test
     async with run_gateway(history_size=100_000, ping_s=0.3) as running:
         await play_demo(running)
         framer = frames.event_frame
@@ -143,6 +143,9 @@ async def test_real_frames_of_orders_match_their_schemas(tmp_path: Path) -> None
         assert shape_of(placed) == "Order"
         assert shape_of(await ask(socket, "order.get", {"orderId": "none"}, 2)) == "Error"
         assert shape_of(await ask(socket, "order.get", {}, 3)) == "Error"
+        quote = {"inputMint": "SOL", "outputMint": "USDC", "amount": "1500000"}
+        assert shape_of(await ask(socket, "quote", quote, 5)) == "Quote"
+        assert shape_of(await ask(socket, "quote", {}, 6)) == "Error"
         stream = await client.follow(f"/api/orders/{placed['data']['orderId']}/stream")
         assert {shape_of(frame, "order") for frame in stream} == {"OrderSnapshot", "Update"}
         page = await ask(socket, "history", {"topic": "orders:ann"}, 4)
@@ -168,6 +171,7 @@ SAMPLES: list[tuple[dict[str, Any], bool]] = [
     ({"type": "unsubscribe", "data": {"topic": ""}}, False),
     ({"type": "pong"}, True),
     ({"type": "order.get", "data": {"orderId": "x"}}, True),
+    ({"type": "quote", "data": {"inputMint": "SOL", "outputMint": "USDC", "amount": "5"}}, True),
     ({"type": "order.execute", "data": {**BODY, "idempotencyKey": "k"}}, True),
 ]
 

@@ -50,6 +50,23 @@ async def test_a_client_that_ignores_the_close_does_not_hold_up_the_stop() -> No
         raw.leave()
 
 
+@pytest.mark.parametrize("iterations", range(6))
+async def test_sockets_accepted_during_the_stop_are_closed(iterations: int) -> None:
+    async with run_gateway() as running:
+        with socket.socket() as client:
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", running.port))
+            for _ in range(iterations):
+                await asyncio.sleep(0)
+            await running.gateway.stop(0.0)
+            async with asyncio.timeout(30):
+                try:
+                    ended = await asyncio.get_running_loop().sock_recv(client, 1) == b""
+                except ConnectionError:
+                    ended = True
+            assert ended
+
+
 async def test_new_streams_are_refused_while_draining() -> None:
     async with run_gateway(close_s=60) as running:
         kept = await Raw.connect(running.port)

@@ -25,6 +25,7 @@ from headrace.model.states import has_state, state_key
         ("token:M", {"type": "TokenPriceUpdate"}, "TokenPriceUpdate M "),
         ("token:M", {"type": "TokenPriceUpdate", "mint": "other", "quote_mint": "Q"}, "TokenPriceUpdate M Q"),
         ("pool:P", {"type": "Pool"}, "Pool"),
+        ("quotes:A:B:5", {"type": "NoQuote", "inputMint": "A", "outputMint": "B"}, "A B"),
         ("trades:pump", {"pubkey": "A", "type": "Trade", "mint": "M"}, None),
         ("app:news", {"type": "MarketData", "mint": "M"}, None),
     ],

@@ -166,3 +166,15 @@ async def test_the_how_to_places_an_order_and_prints_its_states(tmp_path: Path) 
             out, _ = await process.communicate()
     assert process.returncode == 0
     assert out.decode().splitlines()[-1].startswith("CONFIRMED ")
+
+
+@of_both
+async def test_a_quote_is_answered_or_refused_with_a_reason(trader: Opener, tmp_path: Path) -> None:
+    async with desk(tmp_path) as there, trader(f"ws://127.0.0.1:{there.port}/ws") as call:
+        asked = {"inputMint": "SOL", "outputMint": "USDC", "amount": "1500000000", "slippageBps": 50}
+        offer = (await call("quote", asked))["answer"]
+        assert (offer["amountIn"], offer["slippageBps"], offer["swapMode"]) == ("1500000000", 50, "ExactIn")
+        none = (await call("quote", {**asked, "swapMode": "ExactOut"}))["refused"]
+        assert (none["reason"], none["fate"], none["retryable"]) == ("no_quote", "not_executed", True)
+        wrong = (await call("quote", {**asked, "amount": "0"}))["refused"]
+        assert (wrong["reason"], list(wrong["errors"])) == ("invalid_query", ["amount"])

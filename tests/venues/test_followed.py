@@ -11,7 +11,7 @@ import pytest
 from headrace.adapters import Cover
 from headrace.model.amounts import BaseUnits, Bps
 from headrace.model.errors import TransientError
-from headrace.model.facts import AccountChanged, Gap, GapDeclared, News, Origin, SlotChanged
+from headrace.model.facts import AccountChanged, Dead, Gap, GapDeclared, News, Origin, Restarted, SlotChanged
 from headrace.model.keys import USDC_MINT, WSOL_MINT
 from headrace.model.orders import OrderRequest, Quote, Token
 from headrace.model.updates import AccountUpdate, Commitment
@@ -185,6 +185,34 @@ async def test_accounts_that_the_stream_covers_are_not_fetched_again() -> None:
             at.node.ledger.advance()
         assert (await quoted(at)).slot == 1010
         assert at.calls() == calls + 1
+
+
+async def test_the_revision_changes_with_slots_and_with_corrections_of_past_slots_only() -> None:
+    async with setup(SET) as at:
+        at.begin_slot(1000)
+        await quoted(at)
+        first = at.venue.revision()
+        at.begin_slot(1000)
+        at.feed.publish(GapDeclared(Gap("g", 990, 991, "open", "closed"), "logs:x"))
+        assert at.venue.revision() == first
+        changes: list[News] = [
+            SlotChanged(1001, "processed", 1000, "test"),
+            Dead(1001, "fork"),
+            GapDeclared(Gap("g", 1002, 1003, "open", "closed"), f"account:{SET.key}"),
+            Restarted(),
+        ]
+        seen = {first}
+        for change in changes:
+            at.feed.publish(change)
+            seen.add(at.venue.revision())
+        assert len(seen) == 5
+
+
+async def test_without_slots_the_revision_changes_when_an_answer_is_too_old() -> None:
+    async with setup(SET, max_slots_behind=5) as at:
+        first = at.venue.revision()
+        await at.clock.advance(2.0)
+        assert at.venue.revision() != first
 
 
 async def test_a_node_that_is_too_far_behind_gives_no_quote() -> None:

@@ -15,7 +15,7 @@ from headrace.runtime.clock import Clock
 LANES: Final[Sequence[Lane]] = get_args(Lane)
 
 _LANE_OF_KIND: Final[Mapping[str, Lane]] = MappingProxyType(
-    {"order": "orders", "orders": "orders", "app": "broadcasts", "user": "broadcasts"}
+    {"order": "orders", "orders": "orders", "quotes": "orders", "app": "broadcasts", "user": "broadcasts"}
 )
 """Kind of topic → lane; all other kinds belong to `ingest`.
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from headrace.bus import Bus, Change
 from headrace.cache import Snapshots
@@ -15,8 +15,9 @@ from headrace.fanout.replays import Replays
 from headrace.fanout.windows import Windows
 from headrace.model.errors import RequestError
 from headrace.model.events import Message
+from headrace.model.topics import QUOTES_PREFIX
 from headrace.protocol import frames
-from headrace.protocol.codes import CloseCode
+from headrace.protocol.codes import CloseCode, ErrorCode
 from headrace.protocol.frames import FrameId, Framer
 from headrace.protocol.session import History, Subscribe
 from headrace.runtime.clock import Clock
@@ -28,6 +29,16 @@ WRITES_PER_TURN: Final = 256
 
 _NONE_YET: Final[dict[str, ClientSubscription]] = {}
 """Subscriptions of every client that has none. Never written to. A dict for each such client would take 64 bytes."""
+
+
+class Demand(Protocol):
+    """Publishes on topics only while they have subscribers."""
+
+    def begin(self, topic: str) -> None:
+        """Begin: the topic has its first subscriber. Raises RequestError if nothing can be published there now."""
+
+    def end(self, topic: str) -> None:
+        """End: the topic lost its last subscriber."""
 
 
 class Hub:
@@ -55,6 +66,8 @@ class Hub:
         """Every client with its subscriptions by topic."""
         self.subscriptions = 0
         """Number of topics of all connections. Counted at every change, because metrics are read in a thread."""
+        self.quotes: Demand | None = None
+        """Publishes on topics of quotes. None: subscriptions to these topics are refused."""
         self._feeds: dict[str, Feed] = {}
         self._interest = bus.subscribe(self.sink, changed=self.changed)
         self._dirty: list[Group] = []
@@ -179,6 +192,8 @@ class Hub:
         feed = self._feeds.get(wanted.topic) or Feed(wanted.topic, self.windows)
         try:
             group = feed.add(wanted.filter, wanted.conflate, self._limits().filter_nodes_max)
+            if wanted.topic.startswith(QUOTES_PREFIX) and wanted.topic not in self._feeds:
+                self._begin_quotes(wanted.topic)
         except RequestError as failure:
             client.not_subscribed(wanted.topic)
             self._fail(client, wanted.request_id, failure)
@@ -213,6 +228,8 @@ class Hub:
         if not feed.subscriptions:
             del self._feeds[topic]
             self._interest.remove(topic)
+            if self.quotes is not None and topic.startswith(QUOTES_PREFIX):
+                self.quotes.end(topic)
         return subscription
 
     def history(self, client: Client, wanted: History) -> None:
@@ -240,6 +257,11 @@ class Hub:
         subscriptions = self.clients.get(client, {})
         tops = {topic: self._replays.place(subscription) for topic, subscription in subscriptions.items()}
         return {topic: top.offset for topic, top in tops.items() if top is not None}
+
+    def _begin_quotes(self, topic: str) -> None:
+        if self.quotes is None:
+            raise RequestError(ErrorCode.BAD_REQUEST, "this server publishes no quotes")
+        self.quotes.begin(topic)
 
     def _schedule(self, group: Group) -> None:
         """Send the group's messages in the next tick."""

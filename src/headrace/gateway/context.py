@@ -9,6 +9,7 @@ from litestar.types import ControllerRouterHandler
 from headrace.bus import Bus, Lane, Writer
 from headrace.cache import Snapshots
 from headrace.cluster.members import Members
+from headrace.fanout.hub import Demand
 from headrace.gateway.auth.authenticator import Authenticator
 from headrace.gateway.settings import AdmissionSettings, GatewaySettings, TlsSettings
 from headrace.gateway.transports.websocket import EndpointFactory
@@ -47,6 +48,7 @@ class GatewayContext:
     - `inbox`: keeps messages to users. Without an inbox, users are sent nothing.
     - `writers`: publish what applications broadcast.
     - `orders`: accepts orders. None: the server accepts none.
+    - `quotes`: publishes on topics of quotes. None: the server refuses these topics.
     - `history`: answers questions about the past. None: the server answers none.
     - `auth`: checks credentials. None: no credential is needed.
     - `members`: knows the other servers. None: this server is the only one.
@@ -62,6 +64,7 @@ class GatewayContext:
     inbox: Inbox | None = None
     writers: Mapping[Lane, Writer] = field(default_factory=dict)
     orders: Intake | None = None
+    quotes: Demand | None = None
     history: History | None = None
     auth: Authenticator | None = None
     members: Members | None = None

@@ -1,4 +1,4 @@
-"""Orders over `/ws`: the same commands as over HTTP, on a connection that is already open."""
+"""Orders and quotes over `/ws`: the same commands as over HTTP, on a connection that is already open."""
 
 from functools import partial
 from http import HTTPStatus
@@ -13,40 +13,47 @@ from headrace.orders.intake import Intake, as_accepted
 from headrace.orders.requests import read_json
 from headrace.protocol import frames
 from headrace.protocol.codes import INTERNAL, ErrorCode
-from headrace.protocol.orders import order_view
+from headrace.protocol.orders import offer_view, order_view
 from headrace.protocol.session import OrderCommand
 from headrace.runtime.supervise import Supervisor
 
 AT_ONCE_MAX: Final = 10_000
 """Maximum number of commands, over all connections, that may wait for the store. A rate limits each connection too."""
 
+QUOTES_AT_ONCE_MAX: Final = 256
+"""Maximum number of `quote` commands, over all connections, that may wait for venues."""
+
+QUOTE: Final = "quote"
+ASKED: Final = ("inputMint", "outputMint", "amount", "slippageBps", "swapMode")
+
 _log = structlog.get_logger("gateway")
 
 
 class OrderCommands:
-    """Performs `order.execute`, `order.cancel` and `order.get`, and answers each command once it has finished.
+    """Performs `order.execute`, `order.cancel`, `order.get` and `quote`; answers each command once it has finished.
 
     A user's connection acts only for this user, and can't place, read or cancel orders of other users.
     """
 
     def __init__(self, intake: Intake, supervisor: Supervisor) -> None:
         self._intake, self._supervisor = intake, supervisor
-        self._running = 0
+        self._running = {"order": 0, QUOTE: 0}
 
     def perform(self, client: Client, command: OrderCommand, user_id: str | None) -> None:
         """Start a command. Commands of one connection reach the store in the order in which they arrived."""
-        if self._running >= AT_ONCE_MAX:
-            failure = RequestError(ErrorCode.RATE_LIMITED, "too many orders at once", temporary=True)
+        kind, most = (QUOTE, QUOTES_AT_ONCE_MAX) if command.verb == QUOTE else ("order", AT_ONCE_MAX)
+        if self._running[kind] >= most:
+            failure = RequestError(ErrorCode.RATE_LIMITED, f"too many {kind}s at once", temporary=True)
             client.send(frames.error(failure, command.request_id))
             return
-        self._running += 1
+        self._running[kind] += 1
         failed = partial(client.send, frames.error(INTERNAL, command.request_id))
         work = partial(self._perform, client, command, user_id)
         task = self._supervisor.start("orders", command.verb, work, on_failure=failed)
-        task.add_done_callback(self._done)
+        task.add_done_callback(partial(self._done, kind))
 
-    def _done(self, _: object) -> None:
-        self._running -= 1
+    def _done(self, kind: str, _: object) -> None:
+        self._running[kind] -= 1
 
     async def _perform(self, client: Client, command: OrderCommand, user_id: str | None) -> None:
         try:
@@ -67,6 +74,9 @@ class OrderCommands:
             accepted = await self._intake.execute(of_user(data, user_id), _text(data, "idempotencyKey"))
             view = order_view(as_accepted(accepted.order))
             return frames.order(view, command.request_id, replayed=accepted.replayed)
+        if command.verb == QUOTE:
+            asked = {name: data.get(name) for name in ASKED}
+            return frames.quote(offer_view(*await self._intake.offer(asked)), command.request_id)
         order_id = _text(data, "orderId")
         if order_id is None:
             raise _wrong("orderId", "is missing")

@@ -48,6 +48,11 @@ The remainder is for their answers.
 """
 
 POLL_S: Final = 0.02
+ACCEPTING: Final = 5
+"""Iterations of the loop in which an accepted socket gets its connection.
+
+A server of asyncio that is closed in between leaves the socket open (Python 3.11).
+"""
 
 _log = structlog.get_logger("gateway")
 
@@ -65,6 +70,7 @@ class Gateway:
         self.hub = Hub(
             context.bus, context.clock, lambda: self.keeper.settings, metrics, supervisor, framer, context.cache
         )
+        self.hub.quotes = context.quotes
         self._user_topics: UserTopics | None = None
         if context.inbox is not None:
             self._user_topics = UserTopics(context.inbox, supervisor, context.clock, metrics)
@@ -185,11 +191,11 @@ class Gateway:
             self.order_streams.close()
         try:
             await self._drain(end_s)
-            self._close()
+            await self._close()
             while self._http.connections and self._clock.monotonic() < end_s:
                 await self._clock.sleep(POLL_S)
         finally:  # even if the stop is cancelled: no socket stays open
-            self._close()
+            await self._close()
             self._http.abort()
             for client in list(self.hub.clients):  # their handshake was in progress when the other clients were closed
                 client.cut_off(CloseCode.SHUTDOWN)
@@ -226,10 +232,14 @@ class Gateway:
         for late in closing.due(float("inf")):
             late.abort()
 
-    def _close(self) -> None:
+    async def _close(self) -> None:
         """Accept no more connections, and end connections without a request. Idempotent."""
         self._detach.close()
-        if self._server is not None:
+        if self._server is not None and self._server.is_serving():
+            for listener in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(listener.fileno())
+            for _ in range(ACCEPTING):
+                await self._clock.sleep(0)
             self._server.close()
         self._http.begin_to_close()
 

@@ -41,6 +41,8 @@ class HistoryFeed:
     of the feed `history`: trades may be missing there, and trades that a fork voided may remain. The slots between the
     last write of an earlier process and the first fact of this process are declared, too, and the slots of facts that
     the history can't store.
+    A recording that starts over empties the history if `empties` is set. Otherwise its facts are written again, which
+    changes nothing, as each is known by its event's id.
     `changed` is called with the candles that changed, once they are stored.
     """
 
@@ -52,10 +54,12 @@ class HistoryFeed:
         *,
         buffer_bytes: int,
         spill: Spill | None = None,
+        empties: bool = False,
         changed: Callable[[Sequence[CandleKey]], None] = lambda _: None,
     ) -> None:
         self._history, self._clock, self._changed = history, clock, changed
         self._buffer = Buffer(buffer_bytes, spill, lose=self._lose, refuse=self._refuse)
+        self._empties = empties
         self._lost: tuple[int, int] | None = None
         self._lost_count = 0
         self.heard = self.settled = 0
@@ -83,7 +87,7 @@ class HistoryFeed:
                 self.heard += 1
                 if self._lost is not None or not self._buffer.put(each):
                     self._lose([each])
-            elif isinstance(each, Restarted):
+            elif isinstance(each, Restarted) and self._empties:
                 self._buffer.clear()
                 self._lost, self._unstorable, self._starts_over = None, [], True
         self._wake.set()

@@ -12,6 +12,7 @@ STATEFUL: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "token_updates": ("type", "mint", "quote_mint"),
         "market-data": ("type", "mint", "quote_mint"),
         "pool": ("type",),
+        "quotes": ("inputMint", "outputMint"),
     }
 )
 """Kind of topic → the members of `data` that together form the key. A `quote_mint` may be missing.

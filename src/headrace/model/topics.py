@@ -1,5 +1,6 @@
 """Topic names: the kinds that exist, and the keys that may follow the colon."""
 
+import re
 from typing import Final, NamedTuple
 
 from headrace.model.errors import RequestError
@@ -23,6 +24,7 @@ KEYED: Final = {
     "market-data": "mint",
     "pool": "pubkey",
     "candles": "mint:quote:interval",
+    "quotes": "mint:mint:amount",
     "order": "order id",
     "orders": "user",
     "app": "name",
@@ -36,6 +38,7 @@ USER_PREFIX: Final = "user:"
 """Prefix of the topics of one user. Such a topic is delivered on its user's connections, without a subscription."""
 
 _LENGTH_MAX: Final = 64
+_AMOUNT: Final = re.compile(r"[1-9][0-9]{0,19}")
 _PROGRAM_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 _ID_CHARS: Final = _PROGRAM_CHARS | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ.@-")
 """Characters allowed in order ids and in names that applications choose."""
@@ -45,6 +48,9 @@ ORDER_PREFIX: Final = "order:"
 """Prefix of the topics of one order. The name does not name the order's owner."""
 
 CANDLES_PREFIX: Final = "candles:"
+
+QUOTES_PREFIX: Final = "quotes:"
+"""Prefix of the topics of quotes: mint in, mint out, and base units in, in decimal without leading zeros."""
 
 INTERVALS: Final = ("1m", "5m", "15m", "1h", "4h", "1d")
 """Lengths of live candles."""
@@ -70,7 +76,7 @@ def parse(name: str) -> Topic:
             return Topic(kind, "")
         raise RequestError(UNKNOWN_TOPIC, "unknown topic")
     expected = KEYED.get(kind)
-    if expected is None or not (_fits(expected, key) or (is_key(key) and expected != "mint:quote:interval")):
+    if expected is None or not (_fits(expected, key) or (is_key(key) and ":" not in expected)):
         raise RequestError(UNKNOWN_TOPIC, "unknown topic")
     return Topic(kind, key)
 
@@ -82,5 +88,9 @@ def _fits(expected: str, key: str) -> bool:
         mint, _, rest = key.partition(":")
         quote, _, interval = rest.partition(":")
         return is_key(mint) and is_key(quote) and interval in INTERVALS
+    if expected == "mint:mint:amount":
+        mint_in, _, rest = key.partition(":")
+        mint_out, _, amount = rest.partition(":")
+        return is_key(mint_in) and is_key(mint_out) and mint_in != mint_out and _AMOUNT.fullmatch(amount) is not None
     chars = _ID_CHARS if expected in ("order id", "name") else _PROGRAM_CHARS if "program" in expected else frozenset()
     return 0 < len(key) <= _LENGTH_MAX and chars.issuperset(key)

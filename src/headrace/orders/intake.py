@@ -3,7 +3,7 @@
 import secrets
 import uuid
 from asyncio import Event
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
@@ -15,7 +15,7 @@ from headrace.model.identity import SUBJECT_LENGTH_MAX, is_subject
 from headrace.model.orders import U64_MAX, Order, OrderEvent, OrderRefused, OrderRequest, OrderStatus, Outcome
 from headrace.orders.idempotency import fingerprint, names_of
 from headrace.orders.limits import AmountLimits, OrderRates, check_amount, check_fraction, check_time
-from headrace.orders.offers import Offer, find_offer
+from headrace.orders.offers import Offer, find_offer, read_asked, revision_of
 from headrace.orders.portfolio import Portfolio, view
 from headrace.orders.recent import RecentOrders
 from headrace.orders.requests import AMOUNTS, begun, decimals_of, find_token, given_of, read_request
@@ -204,6 +204,14 @@ class Intake:
         """Return what all venues offer for a query's parameters. Nothing is stored or ordered."""
         timeout_s = self._settings.quote_timeout_ms / 1000
         return await find_offer(self._venues, asked, amount_max=self._settings.amount_max, timeout_s=timeout_s)
+
+    def check_offer(self, asked: Mapping[str, str | int | None]) -> None:
+        """Raise OrderRefused 400 if no venue can answer a query with these parameters."""
+        read_asked(asked, self._settings.amount_max)
+
+    def revision(self) -> Hashable:
+        """Return a value that changes whenever the offers of the venues may have changed."""
+        return revision_of(self._venues, self._clock.monotonic())
 
     def _refusal(self, request: OrderRequest, body: dict[str, Any], now_ms: int) -> OrderRefused | None:
         """Return why the order can't be taken now; None if it can be taken.

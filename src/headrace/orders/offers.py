@@ -1,6 +1,6 @@
 """Offers for a client that asks before it orders, with the same venues and the same choice as for an order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
@@ -9,9 +9,12 @@ from headrace.model.orders import OrderRefused, OrderRequest, Quote
 from headrace.orders.asking import ask_all
 from headrace.orders.decisions import best, cheapest, least_out, most_in
 from headrace.orders.requests import read_request
-from headrace.venues import Venue
+from headrace.venues import RevisedVenue, Venue
 
 RETRY_AFTER_MS: Final = 1_000
+ANEW_S: Final = 1.0
+"""Seconds after which a venue without revisions is asked again for a topic of quotes."""
+
 EXACT_IN: Final = "ExactIn"
 EXACT_OUT: Final = "ExactOut"
 _NAMES: Final = {"tokenIn": "inputMint", "tokenOut": "outputMint", "amount": "amount", "slippageBps": "slippageBps"}
@@ -40,7 +43,7 @@ async def find_offer(
 
     Raises OrderRefused 400 naming all faults, or 404 if no venue gives a quote now.
     """
-    request = _read(asked, amount_max)
+    request = read_asked(asked, amount_max)
     exact_out = asked.get("swapMode") == EXACT_OUT
     quotes, left_out = await ask_all(venues, request, timeout_s, exact_out=exact_out)
     given = tuple(quote for quote in quotes if quote.amount_out)
@@ -54,8 +57,16 @@ async def find_offer(
     return Offer(request, chosen, least_out(request, chosen), given, left_out)
 
 
-def _read(asked: Mapping[str, str | int | None], amount_max: int) -> OrderRequest:
-    """Return the query as an order request. Amounts are in base units."""
+def revision_of(venues: Sequence[Venue], now_s: float) -> Hashable:
+    """Return a value that changes whenever a quote of the venues may have changed.
+
+    A venue that does not report changes counts as changed every ANEW_S.
+    """
+    return tuple(venue.revision() if isinstance(venue, RevisedVenue) else int(now_s // ANEW_S) for venue in venues)
+
+
+def read_asked(asked: Mapping[str, str | int | None], amount_max: int) -> OrderRequest:
+    """Return the query as an order request. Amounts are in base units. Raises OrderRefused 400 naming all faults."""
     faults = {}
     if asked.get("swapMode") not in (None, EXACT_IN, EXACT_OUT):
         faults["swapMode"] = f"is neither {EXACT_IN} nor {EXACT_OUT}"

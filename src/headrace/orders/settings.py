@@ -50,6 +50,14 @@ class ExecutionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     quote_timeout_ms: Annotated[
         int, _Ms, Setting("longest wait for a venue's quote; a slower venue is left out", env=("QUOTE_TIMEOUT_MS",))
     ] = 2_000
+    quote_topics_max: Annotated[
+        int,
+        msgspec.Meta(ge=0, le=1_000),
+        Setting("most topics `quotes:…` that have subscribers at once; 0: none", env=("QUOTE_TOPICS_MAX",)),
+    ] = 16
+    quote_topic_ms: Annotated[
+        int, _Ms, Setting("shortest time between two quotes on one topic", env=("QUOTE_TOPIC_MS",))
+    ] = 200
     sign_first: Annotated[
         bool,
         Setting(

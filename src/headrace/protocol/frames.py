@@ -198,6 +198,11 @@ def order(view: Any, request_id: FrameId, **more: bool) -> bytes:
     return _encode({**frame, **more, "data": view})
 
 
+def quote(view: Any, request_id: FrameId) -> bytes:
+    """Return the answer to `quote`: the offer as over HTTP."""
+    return _frame("quote", request_id, data=view)
+
+
 def order_error(refused: OrderRefused, request_id: FrameId) -> bytes:
     """Return an `error` frame with the members of the order's HTTP problem, whose `code` becomes `reason`."""
     data = _error_data(refused) | {

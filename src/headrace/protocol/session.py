@@ -107,7 +107,7 @@ class Acknowledge(NamedTuple):
 
 
 class OrderCommand(NamedTuple):
-    """Run the command `verb` (`execute`, `cancel`, `get`) with the JSON in `data`, and answer `request_id`."""
+    """Run the command `verb` (`execute`, `cancel`, `get`, `quote`) with the JSON in `data`, answer `request_id`."""
 
     verb: str
     data: bytes
@@ -309,6 +309,7 @@ class ServerSession:
             "subscribe": _on_subscribe,
             "unsubscribe": _on_unsubscribe,
             "history": _on_history,
+            "quote": _on_order,
             "order.execute": _on_order,
             "order.cancel": _on_order,
             "order.get": _on_order,

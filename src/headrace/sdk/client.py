@@ -23,6 +23,7 @@ from headrace.sdk.feed import Feed, Wanted
 from headrace.sdk.incoming import Unreadable
 from headrace.sdk.session import (
     ASK_AGAIN_S,
+    QUOTE,
     Again,
     Answered,
     Ask,
@@ -188,6 +189,18 @@ class Client:
         Raises OrderRefused with `reason` "order_over" if the order has ended.
         """
         return await self._order(order_call("cancel", {"orderId": order_id}))
+
+    async def quote(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the best offer of all venues, with the fields of `GET /api/quote`. Nothing is ordered.
+
+        `asked` has the parameters of `GET /api/quote`, such as `{"inputMint": "SOL", "outputMint": "USDC",
+        "amount": "1500000000"}`. Raises OrderRefused with `reason` "no_quote" if no venue gives a quote now. Each new
+        quote comes on the topic `quotes:<input mint>:<output mint>:<amount>`.
+        """
+        call = await self._answer(Call(QUOTE, dict(asked)))
+        if call.quote is None:
+            raise call.failure or Refused(0, "no answer")
+        return call.quote
 
     async def watch(self, order_id: str) -> AsyncIterator[dict[str, Any]]:
         """Yield the order each time it has changed, until it has ended. Never yields an older state after a newer one.

@@ -26,11 +26,14 @@ SILENCE_S: Final = 33.0
 ASK_AGAIN_S: Final = 1.0
 """Default delay in seconds before a command is sent again, if the server names none."""
 
+QUOTE: Final = "quote"
+"""The command for a quote, which is refused as orders are."""
+
 _ACKED_MAX: Final = 4096
 
 
 class Call:
-    """One command, and its answer: a `page` for `history`, an `order` for an order command, or a `failure`.
+    """One command, and its answer: a `page` for `history`, an `order` for an order command, a `quote`, or a `failure`.
 
     `key` is the idempotency key of an order. It stays the same when the command is repeated on further connections.
     """
@@ -39,17 +42,18 @@ class Call:
         self.kind, self.data, self.key = kind, data, key
         self.page: Page | None = None
         self.order: OrderAnswer | None = None
+        self.quote: dict[str, Any] | None = None
         self.failure: Refused | None = None
 
     @property
     def answered(self) -> bool:
         """Return whether the answer has arrived."""
-        return not (self.page is None and self.order is None and self.failure is None)
+        return any(each is not None for each in (self.page, self.order, self.quote, self.failure))
 
     @property
     def is_order(self) -> bool:
-        """Whether the command is an order command."""
-        return self.kind.startswith("order.")
+        """Whether the command is refused as orders are."""
+        return self.kind.startswith("order.") or self.kind == QUOTE
 
 
 class Leave(NamedTuple):
@@ -295,6 +299,14 @@ class Session:
         call.order = incoming.read_order(text)
         return [Answered(call)]
 
+    def _on_quote(self, frame: Frame, text: str) -> list[Notice]:
+        call = self._answered(frame)
+        self._pump()
+        if not isinstance(call, Call):
+            return []
+        call.quote = incoming.quote.decode(frame.data)
+        return [Answered(call)]
+
     def _on_lag(self, frame: Frame, text: str) -> list[Notice]:
         feed = self._live(frame)
         if feed is None:
@@ -428,6 +440,7 @@ class Session:
             "authenticated": _on_done,
             "history": _on_history,
             "order": _on_order,
+            "quote": _on_quote,
             "lag": _on_lag,
             "snapshot": _on_snapshot,
             "auth_expiring": _on_auth_expiring,

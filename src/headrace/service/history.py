@@ -73,8 +73,9 @@ async def enter_history(
     *,
     keep: bool,
 ) -> HistoryHalf:
-    """Return the history. Unless it is to be kept, its folder is deleted at the end.
+    """Return the history.
 
+    Unless it is to be kept, it is emptied when a recording starts over, and its folder is deleted at the end.
     Live candles are published by `writer` on the candle topics in `audience`. A history that can't be opened now is
     opened later. Raises ConfigError for files of a newer version.
     """
@@ -98,7 +99,13 @@ async def enter_history(
     if spill is not None:
         stack.callback(spill.close)
     feed = HistoryFeed(
-        history, context.clock, context.metrics, buffer_bytes=settings.buffer_bytes, spill=spill, changed=live.changed
+        history,
+        context.clock,
+        context.metrics,
+        buffer_bytes=settings.buffer_bytes,
+        spill=spill,
+        empties=not keep,
+        changed=live.changed,
     )
     return HistoryHalf(history, feed, live, settings.place.file)
 

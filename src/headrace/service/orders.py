@@ -5,7 +5,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from headrace.model.redact import redact
 from headrace.orders.ended import Finality, Retirement
 from headrace.orders.engine import Engine
 from headrace.orders.intake import Intake
+from headrace.orders.live_quotes import LiveQuotes
 from headrace.orders.metrics import OrderMetrics
 from headrace.orders.publisher import Publisher
 from headrace.orders.settings import ExecutionSettings
@@ -58,6 +59,8 @@ class OrderHalf:
     kept: Mapping[str, str]
     clock: Clock
     venues: Sequence[Venue] = ()
+    settings: ExecutionSettings = field(default_factory=ExecutionSettings)
+    quotes: LiveQuotes | None = None
 
     def watch(self, probes: Probes, tasks: Supervisor) -> None:
         """Add each part that can fail to the health checks."""
@@ -129,6 +132,16 @@ class OrderHalf:
         if self.retirement is not None:
             tasks.start("orders", "retirement", apart(self.retirement.run), restart=again())
 
+    def start_quotes(self, tasks: Supervisor, metrics: Metrics, writer: Writer | None) -> None:
+        """Publish quotes on topics that have subscribers, if this process may publish there.
+
+        On a bus that several servers share, nobody does: each knows the subscribers of its own alone.
+        """
+        if writer is not None:
+            self.quotes = LiveQuotes(self.intake, writer, self.settings, self.clock, metrics)
+            work = partial(_apart, self.quotes.run)
+            tasks.start("orders", "quotes", work, restart=Backoff(initial_s=0.2, max_s=5.0))
+
     async def _work(self) -> None:
         """Run the worker. If it breaks, end its leases, so that other workers need not wait until they expire."""
         assert self.worker is not None
@@ -196,7 +209,7 @@ async def open_orders(
         retirement = Retirement(store, settings, clock, metrics) if work and settings.kept_s else None
         kept = {"store": redact(settings.place.where), "chain": settings.chain, "venues": ", ".join(settings.venues)}
         intake = Intake(store, settings, clock, worker, asked or venues)
-        yield OrderHalf(store, chain, intake, worker, finality, retirement, kept, clock, venues)
+        yield OrderHalf(store, chain, intake, worker, finality, retirement, kept, clock, venues, settings)
 
 
 def files(config: Config, registers: Registers, *, orders: bool, inbox: bool) -> list[str]:

@@ -179,6 +179,8 @@ class Service:
             if orders is not None:
                 facts = self.pipeline.consumers if "ingest" in self.lanes.candidates else None
                 orders.start(tasks, self.metrics, facts, self.lanes.writers.get("orders"), self._newest_slot)
+                if not self.lanes.bus.shared and self.config.section(Features).gateway:
+                    orders.start_quotes(tasks, self.metrics, self.lanes.writers.get("orders"))
             if isinstance(self.state, CacheFeed):
                 tasks.start("cache", "feed", self.state.run)
             self._watch_parts(tasks, orders, inbox, history)
@@ -320,6 +322,7 @@ class Service:
             writers=self.lanes.writers,
             members=self.members,
             orders=orders.intake if orders is not None else None,
+            quotes=orders.quotes if orders is not None else None,
             history=history.history if history is not None else None,
             auth=auth,
         )

@@ -97,6 +97,8 @@ class Bank:
         self._svm = LiteSVM().with_sigverify(True).with_blockhash_check(False)
         self._keys: set[str] = set()
         self._lock = Lock()
+        self.revision = 0
+        """Number of changes: of accounts, of the clock, and by transactions."""
         self.set_clock(slot=slot, unix_timestamp=unix_timestamp, epoch=epoch)
         self.put(WSOL_MINT, Held(TOKEN_PROGRAM, WSOL_ACCOUNT, RENT_MINT))
 
@@ -125,6 +127,7 @@ class Bank:
     def set_clock(self, *, slot: int, unix_timestamp: int, epoch: int) -> None:
         """Set the slot, time and epoch that programs see."""
         self._svm.set_clock(SvmClock(slot, 0, epoch, epoch, unix_timestamp))
+        self.revision += 1
 
     @property
     def clock(self) -> tuple[int, int, int]:
@@ -144,6 +147,7 @@ class Bank:
         with self._lock:
             self._svm.set_account(Pubkey.from_string(key), account)
             self._keys.add(key)
+            self.revision += 1
 
     def account(self, key: str) -> Held | None:
         """Return an account; None if it does not exist."""
@@ -177,6 +181,7 @@ class Bank:
             raise BadInputError("not a transaction", str(error)[:200]) from None
         with self._lock:
             result = self._svm.send_transaction(transaction)
+            self.revision += 1
         if isinstance(result, FailedTransactionMetadata):
             meta, err = result.meta(), str(result.err())
             failed = [_FAILED.match(line) for line in meta.logs()]

@@ -1,6 +1,6 @@
 """Venues: each quotes swaps and gives the instructions of a swap. Port and register."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Final, Protocol, runtime_checkable
 
 from headrace.adapters import Register
@@ -51,6 +51,14 @@ class ExactOutVenue(Protocol):
 
         Raises TransientError as `Venue.quote` does.
         """
+
+
+@runtime_checkable
+class RevisedVenue(Protocol):
+    """A venue that knows when its quotes may have changed."""
+
+    def revision(self) -> Hashable:
+        """Return a value that changes whenever a quote may have changed, and seldom otherwise. Cheap."""
 
 
 VENUES: Final[Register[Venue]] = Register(

@@ -8,7 +8,7 @@ The accounts of quoted pools are followed on the stream until no quote has read 
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -20,6 +20,7 @@ from headrace.model.facts import (
     DECISIONS,
     AccountChanged,
     Confirmed,
+    Dead,
     Finalized,
     GapDeclared,
     News,
@@ -71,6 +72,7 @@ class FollowedPools:
         self._states, self._known = AccountStates(), KnownPools()
         self._head: dict[str, int] = {}  # commitment → newest slot
         self._heard_at = self._clock.monotonic()
+        self._corrections = 0
         self._read_at: dict[str, float] = {}
         self._used: OrderedDict[str, tuple[float, frozenset[str]]] = OrderedDict()  # pool → last use, accounts
         self._followed: frozenset[str] = frozenset()
@@ -106,6 +108,7 @@ class FollowedPools:
                     self._move("processed", each.slot)
                     self._release()
             elif isinstance(each, DECISIONS):
+                self._corrections += isinstance(each, Dead)
                 if isinstance(each, Confirmed):
                     self._move("confirmed", each.slot)
                 elif isinstance(each, Finalized):
@@ -113,9 +116,11 @@ class FollowedPools:
                 self._states.decide(each)
             elif isinstance(each, GapDeclared):
                 self._states.forget([each.feed.removeprefix(_FEED)])
+                self._corrections += each.feed.removeprefix(_FEED) in self._followed
             elif isinstance(each, Restarted):
                 self._states.clear()
                 self._head.clear()
+                self._corrections += 1
 
     def _move(self, commitment: str, slot: int) -> None:
         head = self._head.get(commitment, 0)
@@ -130,6 +135,7 @@ class FollowedPools:
         if update.pubkey in self._followed:
             content = self._decoded(update.owner, update.data)
             self._states.changed(update.pubkey, update.slot, content, certain=fact.origin.certain)
+            self._corrections += self._is_live and update.slot <= self._complete
         elif curve is not None and fact.name == curve.account and update.pubkey not in self._looked_at:
             self._looked_at[update.pubkey] = None
             if len(self._looked_at) > LOOKED_AT_MAX:
@@ -159,6 +165,15 @@ class FollowedPools:
             return Account(owner, data)
 
     # Quotes.
+
+    def revision(self) -> Hashable:
+        """Return a value that changes with each slot whose changes are complete, and with each change of a past slot.
+
+        While the stream stands still or is off, the value changes as often as a node's answer becomes too old.
+        """
+        if self._is_live:
+            return self._complete, self._corrections
+        return int(self._clock.monotonic() // self._max_age_s), self._corrections, None
 
     async def pools(self, mint_in: str, mint_out: str, through: Sequence[str]) -> list[PoolState]:
         """Return the pools of the pair, and known pools over a mint of `through`, each as of one slot."""

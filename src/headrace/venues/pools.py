@@ -1,7 +1,7 @@
 """A venue of real pools: quotes by the programs' own rules, and the instructions of swaps along their routes."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
@@ -103,6 +103,10 @@ class PoolVenue:
             return instructions_of(quote, pools, owner, min_out)
         except NoQuoteError as error:
             raise TransientError("the pools give no swap") from error
+
+    def revision(self) -> Hashable:
+        """Return a value that changes whenever the state of a pool may have changed."""
+        return self._supply.revision()
 
     async def check(self, *, thorough: bool) -> None:
         """Do nothing: whether nodes answer is shown by the source."""

@@ -1,6 +1,6 @@
 """Where the venue of pools gets their states: from a bank, or from the stream and a node."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from headrace.decoders.registry import Programs
@@ -40,6 +40,9 @@ class PoolSupply(Protocol):
         Raises TransientError if states can't be had now.
         """
 
+    def revision(self) -> Hashable:
+        """Return a value that changes whenever a state may have changed."""
+
     async def close(self) -> None:
         """Release all resources. Idempotent."""
 
@@ -68,6 +71,9 @@ class BankPools:
                 if len(pools) < POOLS_MAX:
                     pools.append(PoolState(key, account.program, mints, accounts, clock, clock.slot))
         return [pool for pools in found.values() for pool in pools]
+
+    def revision(self) -> Hashable:
+        return self._bank.revision
 
     async def close(self) -> None:
         """Do nothing: other parts of this process may use the bank."""

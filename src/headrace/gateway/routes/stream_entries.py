@@ -4,11 +4,12 @@ tests/gateway/test_asyncapi.py fails if an entry is missing.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Final, get_args
+from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
 from headrace.gateway.routes.order_shapes import (
+    OfferView,
     OrderHeartbeat,
     OrderOfAnyType,
     OrderSnapshot,
@@ -45,11 +46,29 @@ class Order(msgspec.Struct, tag_field="type", tag="order", forbid_unknown_fields
     requested: bool | msgspec.UnsetType = msgspec.UNSET
 
 
+class AskQuote(msgspec.Struct, rename="camel"):
+    """The parameters of `GET /api/quote`; `amount` is in base units, as text."""
+
+    input_mint: str
+    output_mint: str
+    amount: str
+    slippage_bps: Annotated[int, msgspec.Meta(ge=0, le=10_000)] | None = None
+    swap_mode: Literal["ExactIn", "ExactOut"] | None = None
+
+
+class Quote(msgspec.Struct, tag_field="type", tag="quote", forbid_unknown_fields=True):
+    """The answer to `quote`: the offer as HTTP shows it."""
+
+    data: OfferView
+    id: shapes.Id = msgspec.UNSET
+
+
 COMMANDS: Final[Mapping[str, Command]] = {
     **shapes.COMMANDS,
     "order.execute": Command("Place an order", PlaceOrder, (Order, shapes.Error)),
     "order.get": Command("Look at an order", OneOrder, (Order, shapes.Error)),
     "order.cancel": Command("Cancel an order", OneOrder, (Order, shapes.Error)),
+    "quote": Command("Ask for a quote", AskQuote, (Quote, shapes.Error)),
 }
 """All commands. Commands on orders are defined in this module, because their data has the shapes of the HTTP routes."""
 
@@ -59,7 +78,7 @@ ERRORS: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.UNKNOWN_TOPIC: "no topic can have this name",
     ErrorCode.DENIED: "not for this user",
     ErrorCode.ALREADY_SUBSCRIBED: "this connection has the topic already",
-    ErrorCode.LIMIT: "too many topics or filters on this connection, or filters on this topic",
+    ErrorCode.LIMIT: "too many topics or filters on this connection, filters on this topic, or topics of quotes",
     ErrorCode.BAD_REQUEST: "unknown or malformed command, or one that this server has switched off",
     ErrorCode.UNAVAILABLE: (
         "the history, the state, the inbox or the keys of tokens can't be had just now, or a token is not valid yet"
@@ -91,7 +110,7 @@ CLOSES: Final[Mapping[CloseCode, str]] = {
     CloseCode.DENIED: "not allowed",
 }
 
-STREAM: Final = (*get_args(shapes.SENT), Order)
+STREAM: Final = (*get_args(shapes.SENT), Order, Quote)
 """Frames that a server sends on `/ws`."""
 
 OVER_HTTP: Final = (shapes.Subscribed, *get_args(shapes.Logged), shapes.Ping, shapes.Lag, shapes.Close)

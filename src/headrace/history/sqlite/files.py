@@ -131,6 +131,14 @@ def size_of(path: Path) -> int:
     return total
 
 
+def inode_of(path: Path) -> int | None:
+    """Return the number that no other file has while this one is open; None for a file that does not exist."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
 def is_database(path: Path) -> bool:
     """Return whether there is a file that SQLite wrote."""
     try:

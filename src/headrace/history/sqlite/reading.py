@@ -7,7 +7,7 @@ import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from headrace.history.candles import MINUTE_S, Candle, folded
 from headrace.history.columns import candle_of, candles_of, times_of, token_of, trade_of
@@ -46,13 +46,20 @@ _TRADES: Final = """select t.id, t.time, p.name, p.program_id, t.side, m.key, q.
     left join keys a on a.id = t.authority order by t.id desc"""
 
 
+class _File(NamedTuple):
+    """A segment's file. After the history is emptied, another file has the number of a deleted one."""
+
+    number: int
+    inode: int | None
+
+
 class Reading:
     """Owner of all reading connections. Not thread-safe: at most one call runs at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._main = files.open_reader(path)
-        self._segments: OrderedDict[int, sqlite3.Connection] = OrderedDict()
+        self._segments: OrderedDict[_File, sqlite3.Connection] = OrderedDict()
 
     def close(self) -> None:
         """Close all files."""
@@ -166,23 +173,26 @@ class Reading:
 
         A connection may be closed once FILES_OPEN further connections are yielded.
         """
-        numbers = self._main.execute("select number, first_slot from segments order by number desc").fetchall()
-        for gone in self._segments.keys() - {number for number, _ in numbers}:
+        rows = self._main.execute("select number, first_slot from segments order by number desc").fetchall()
+        listed = [
+            (_File(number, files.inode_of(files.segment_path(self._path, number))), first) for number, first in rows
+        ]
+        for gone in self._segments.keys() - {file for file, _ in listed}:
             self._segments.pop(gone).close()
-        for number, first in numbers:
+        for file, first in listed:
             if slot is not None and first > slot:
                 continue
-            db = self._segments.get(number)
+            db = self._segments.get(file)
             if db is None:
                 try:
-                    db = files.open_reader(files.segment_path(self._path, number))
+                    db = files.open_reader(files.segment_path(self._path, file.number))
                     db.execute("select 1 from trades limit 1")
                 except sqlite3.OperationalError:
                     continue  # the file is not created yet, or already deleted
-                self._segments[number] = db
+                self._segments[file] = db
                 if len(self._segments) > FILES_OPEN:
                     self._segments.popitem(last=False)[1].close()
-            self._segments.move_to_end(number)
+            self._segments.move_to_end(file)
             yield db
 
     def _sources(self, query: CandleQuery, decimals: dict[str, int]) -> Iterator[tuple[sqlite3.Connection, int, int]]:
