@@ -55,6 +55,28 @@ async def test_what_fails_leaves_no_file(headrace: Headrace, tmp_path: Path) -> 
     assert written("t.csv") == ""
 
 
+async def test_json_is_one_object_a_line_and_one_row_is_one(headrace: Headrace, tmp_path: Path) -> None:
+    async with told(tmp_path) as client:
+        url = ("--url", str(client.http.base_url))
+        window = ("--from", str(MINUTE_S + 90), "--to", str(MINUTE_S + 91))
+        result = await in_thread(headrace, "export", "trades", "--json", *window, *url)
+    assert [json.loads(line)["slot"] for line in result.out.splitlines()] == ["10"]
+    assert result.err.startswith("1 row, ")
+
+
+async def test_a_file_that_exists_is_not_overwritten(headrace: Headrace, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("mine")
+    result = await in_thread(headrace, "export", "trades", "--out", "t.csv")
+    assert result.status == 2
+    assert result.err == "headrace: --out: got t.csv, expected a file that is not there yet\n"
+    assert written("t.csv") == "mine"
+
+
+async def test_nothing_is_printed_if_the_server_can_not_be_reached(headrace: Headrace) -> None:
+    result = await in_thread(headrace, "export", "trades", "--url", "http://127.0.0.1:9")
+    assert (result.status, result.out) == (1, "")
+
+
 def test_the_columns_are_the_fields_of_the_routes() -> None:
     assert set(TRADE_COLUMNS) == set(TradeItem.__struct_fields__)
     assert set(CANDLE_COLUMNS) == set(CandleItem.__struct_fields__)

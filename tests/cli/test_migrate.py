@@ -40,7 +40,10 @@ def test_a_history_that_a_server_writes_is_left_alone(headrace: Headrace) -> Non
     with files.lock(Path("headrace-history.db")):
         result = headrace("migrate")
     assert result.status == 1
-    assert "another process has the history" in result.err
+    assert result.err == (
+        "headrace: history: headrace-history.db: another process has the history; "
+        "if a server runs here, stop it first\n"
+    )
 
 
 def test_what_is_switched_off_is_left_out(headrace: Headrace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,7 @@ async def test_a_signal_sends_clients_elsewhere_and_ends(tmp_path: Path, number:
     assert result.status == 0
     assert "Traceback" not in result.err
     assert "error" not in result.err
+    assert [word for word in ("stopping", "stopped") if word in result.err] == ["stopping", "stopped"]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])

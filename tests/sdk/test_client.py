@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
+import structlog
 from websockets.asyncio.server import ServerConnection, serve
 
 from headrace.model.errors import ConfigError
@@ -231,6 +232,15 @@ async def test_leaving_closes_the_socket() -> None:
         async with connected(running):
             pass
         await running.clients(0)
+
+
+async def test_a_client_that_is_closed_leaves_with_1000() -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with run_gateway() as running:
+            async with connected(running):
+                pass
+            await running.clients(0)
+    assert [line["code"] for line in logs if line["event"] == "client_left"] == [1000]
 
 
 async def test_an_error_in_the_body_is_raised_as_it_is_and_closes_the_socket() -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final, TextIO
 from urllib.parse import quote
 
 from headrace.cli.ordering import Json, ask
+from headrace.model.errors import ConfigError
 
 PAGE: Final = 1_000
 REPORT_S: Final = 0.5
@@ -35,13 +36,14 @@ def candles(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace, path: str, names: Sequence[str], columns: Sequence[str]) -> int:
     """Write all rows of the query. Returns the exit status; raises what `ask` raises."""
     query = {name.rstrip("_"): value for name in names if (value := getattr(arguments, name)) is not None}
+    csv_wanted = arguments.format == "csv" and not arguments.json
     progress = _Progress(sys.stderr, shown=not arguments.quiet)
     with _out(arguments.out) as out:
         table = csv.writer(out)
-        if arguments.format == "csv":
-            table.writerow(columns)
-        for items in _pages(arguments, path, query):
-            if arguments.format == "csv":
+        for number, items in enumerate(_pages(arguments, path, query)):
+            if csv_wanted and number == 0:  # a refused query prints nothing
+                table.writerow(columns)
+            if csv_wanted:
                 table.writerows([["" if item[name] is None else item[name] for name in columns] for item in items])
             else:
                 out.writelines(json.dumps(item) + "\n" for item in items)
@@ -63,10 +65,15 @@ def _pages(arguments: argparse.Namespace, path: str, query: dict[str, Any]) -> I
 
 @contextmanager
 def _out(file: str) -> Iterator[TextIO]:
-    """Yield the file to write, which gets its name once all is written; `-` is standard output."""
+    """Yield the file to write, which gets its name once all is written; `-` is standard output.
+
+    Raises ConfigError for a file that exists.
+    """
     if file == "-":
         yield sys.stdout
         return
+    if Path(file).exists():
+        raise ConfigError("--out", file, "a file that is not there yet")
     part = Path(f"{file}.part")
     with part.open("w", encoding="utf-8", newline="") as out:
         yield out
@@ -99,4 +106,5 @@ class _Progress:
 
     def _line(self) -> str:
         rate = self._rows / max(time.monotonic() - self._begin, 0.001)
-        return f"{self._rows:,} rows{f', up to {self._at}' if self._at else ''}, {rate:,.0f} rows/s"
+        rows = "1 row" if self._rows == 1 else f"{self._rows:,} rows"
+        return f"{rows}{f', up to {self._at}' if self._at else ''}, {rate:,.0f} rows/s"

@@ -153,9 +153,12 @@ async def _serve_until_signal(service: Service, greet: Greeting | None = None) -
             greeting = tasks.start("serve", "greeting", partial(_greet, service, greet))
             stopping = tasks.start("serve", "stopping", stop.wait)
             await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set():
+                _log.info("stopping", reason="a signal")
             greeting.cancel()  # before the gateway ends, because the greeting would report a lost connection
             await asyncio.wait([serving])
             stopping.cancel()
+    _log.info("stopped")
 
 
 async def _greet(service: Service, greet: Greeting | None) -> None:

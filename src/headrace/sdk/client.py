@@ -273,7 +273,12 @@ class Client:
             async with dial(self._url, shown, compression=self._compression, tls=self._tls) as socket:
                 self._session.opened(first)
                 self._open = True
-                return self._reason(await self._converse(socket))
+                try:
+                    end = await self._converse(socket)
+                except asyncio.CancelledError:
+                    await socket.close()  # the library would close with 1011, as if the client had failed
+                    raise
+            return self._reason(end)
         except InvalidStatus as error:
             if (refused := refusal(error)) is not None:
                 raise refused from error

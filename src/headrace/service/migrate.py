@@ -7,6 +7,7 @@ from headrace.adapters import Register
 from headrace.config import Config, Features
 from headrace.history import HistorySettings
 from headrace.inbox import InboxSettings
+from headrace.model.errors import TransientError
 from headrace.orders.settings import ExecutionSettings
 from headrace.runtime.clock import Clock
 from headrace.runtime.metrics import Metrics
@@ -30,6 +31,10 @@ async def migrate(config: Config, clock: Clock, registers: Registers = REGISTERS
     async with lend(config, clock, Metrics(), registers=registers) as context:
         for name, register, settings in wanted:
             place = settings.place
-            adapter = await register.open_with(settings, place.kind, config, context, key="core.database_url")
+            try:
+                adapter = await register.open_with(settings, place.kind, config, context, key="core.database_url")
+            except TransientError as error:
+                remedy = "; if a server runs here, stop it first" if name == "history" else ""
+                raise TransientError(f"{name}: {place.file or place.kind}: {error}{remedy}") from error
             await adapter.close()
             yield f"{name}: {place.file or place.kind} is up to date"
