@@ -58,7 +58,7 @@ class ServerState(msgspec.Struct, frozen=True):
     self_: bool = msgspec.field(name="self")
 
 
-class Servers(msgspec.Struct, frozen=True):
+class ServerList(msgspec.Struct, frozen=True):
     """All servers that live. `current` is false while the directory can't be reached, and others may have changed."""
 
     servers: list[ServerState]
@@ -108,7 +108,7 @@ def connections(request: Request[Any, Any, Any]) -> Connections:
     sync_to_thread=False,
     guards=[guards.admin_only],
 )
-def servers(request: Request[Any, Any, Any]) -> Servers:
+def servers(request: Request[Any, Any, Any]) -> ServerList:
     """List the servers of the deployment that live, with their load; one that died is gone within three heartbeats."""
     context = context_of(request)
     members, known = context.parts.members, _known(context)
@@ -129,7 +129,7 @@ def servers(request: Request[Any, Any, Any]) -> Servers:
         )
         for each in known
     ]
-    return Servers(found, current=members is None or members.current)
+    return ServerList(found, current=members is None or members.current)
 
 
 def _known(context: Context) -> Sequence[Member]:
