@@ -75,7 +75,7 @@ class Change(NamedTuple):
 
 
 ChangeSink: TypeAlias = Callable[[Change], None]
-"""Takes changes at once, after the last message before the change and before the first one after it; else as `Sink`."""
+"""Takes a change at once: after the last message before it, and before the first message after it."""
 
 
 class Batch(NamedTuple):

@@ -50,7 +50,7 @@ class _Item:
         self.plan(planned)
 
     def plan(self, planned: Planned) -> None:
-        """Take another place in the log."""
+        """Set the entry's place in the log, and encode the entry for it."""
         self.planned, self.data = planned, encode(planned.entry)
 
 

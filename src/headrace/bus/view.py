@@ -145,7 +145,7 @@ class View:
         self._silent.clear()
         self._bytes = 0
 
-    # Topics that begin, fall silent, and are forgotten.
+    # Topics that begin, have no messages for long, and are forgotten.
 
     def _find(self, topic: str) -> Log | None:
         return self._logs.get(topic) or self._silent.get(topic)

@@ -1,4 +1,4 @@
-"""The servers of one deployment: which of them live, and which of them has which work. Port and register."""
+"""The servers of one deployment: their heartbeats, and the leases by which they share the work. Port and register."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Annotated, Final, NamedTuple, Protocol, TypeAlias
@@ -19,7 +19,7 @@ SERVE_S: Final = 1.0
 """Seconds that a server waits for a request before it looks whether it still serves."""
 
 BEATS_MISSED: Final = 2
-"""A server that was silent for so many beats counts as gone, so that others notice within three."""
+"""Number of heartbeats after which a silent server is removed, so that others notice within three."""
 
 
 class ClusterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,14 +61,14 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Member(NamedTuple):
-    """A server that lives, and for how many milliseconds the others have heard nothing of it."""
+    """A server in the directory, and the milliseconds since its last heartbeat."""
 
     server: Server
     silent_ms: int
 
 
 class Grant(NamedTuple):
-    """A lease that was taken. `token` is greater than all earlier ones; `note` is what the last holder left."""
+    """A lease that was taken. `token` is greater than all earlier tokens. `note` was left by the last holder."""
 
     token: int
     note: bytes
@@ -91,29 +91,29 @@ class Cluster(Protocol):
         """Return whether there may be other servers."""
 
     async def beat(self, server: Server, silence_s: float) -> Sequence[Member]:
-        """Announce a server; return all that live, by name. Those silent for `silence_s` are removed."""
+        """Announce a server, remove servers that were silent for `silence_s`, and return the others, sorted by name."""
 
     async def leave(self, server: Server) -> None:
         """Remove a server at once. Idempotent."""
 
     async def take(self, lease: str, holder: str, ttl_s: float) -> Grant | None:
-        """Take a lease that is free or has ended; return None while somebody else has it."""
+        """Take a lease that is free or has ended. Return None while another holder has it."""
 
     async def keep(self, lease: str, holder: str, token: int, ttl_s: float, note: bytes) -> bool:
-        """Prolong a lease, and leave a note for the next holder; return False if somebody else took it."""
+        """Prolong a lease, and leave a note for the next holder. Return False if another holder took the lease."""
 
     async def release(self, lease: str, token: int, note: bytes) -> None:
-        """End a lease now, unless somebody else took it; a `keep` that arrives later is refused."""
+        """End a lease now, unless another holder took it. A `keep` that arrives later is refused."""
 
     async def ask(self, box: str, request: bytes, patience_s: float) -> bytes:
-        """Put a request into a box; return the answer of the server that serves the box.
+        """Put a request into a box, and return the answer of the server that serves the box.
 
         Raises TransientError if no answer came in time, or the box is full. The request may still be served, and may be
         served twice, so it has to name itself.
         """
 
     async def serve(self, box: str, answer: Answer) -> None:
-        """Answer the next request in a box; return without one after about a second."""
+        """Answer the next request in a box. Return after about a second if none comes."""
 
     async def publish(self, message: bytes) -> None:
         """Publish a message on the channel for other programs; whoever reads the channel at the moment gets it."""

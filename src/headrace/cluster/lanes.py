@@ -1,4 +1,4 @@
-"""Publish on a lane from any server: here while this server has the lane's lease, else by the server that has it."""
+"""Publish on a lane from any server: directly if it has the lane's lease, otherwise by the lease's holder."""
 
 import asyncio
 from collections import OrderedDict
@@ -36,7 +36,7 @@ class _Forwarded(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _Answer(msgspec.Struct, frozen=True, array_like=True):
-    """Positions of a batch that was published, or why that is not known."""
+    """Positions of a published batch, or why its outcome is unknown."""
 
     positions: list[tuple[str, int]] = []
     error: str = ""
@@ -85,7 +85,7 @@ class LaneWriter:
         return [Position(epoch, offset) for epoch, offset in answer.positions] if batch.positions else ()
 
     async def serve(self) -> None:
-        """Publish what other servers send, until cancelled; while the directory is away, try again."""
+        """Publish the batches that other servers send, until cancelled. Try again while the directory is away."""
         while True:
             await self._cluster.serve(f"lane:{self.lane}", self._answer)
 
@@ -117,7 +117,7 @@ class LaneWriter:
     async def _publish_here(
         self, own: Writer, batch_id: str, publications: Sequence[Publication], *, positions: bool
     ) -> Sequence[Position]:
-        """Publish with the bus's writer; on the lane `orders`, what other servers sent before is left out."""
+        """Publish with the bus's writer. On the lane `orders`, leave out events that other servers sent before."""
         if self.lane != "orders":
             return await self._publish_batch(own, batch_id, publications, positions=positions)
         async with self._one:  # every server that follows the orders sends their events: the first one counts
@@ -133,7 +133,7 @@ class LaneWriter:
     async def _publish_batch(
         self, own: Writer, batch_id: str, publications: Sequence[Publication], *, positions: bool
     ) -> Sequence[Position]:
-        """Publish; a batch whose outcome is unknown is repeated as the same batch."""
+        """Publish a batch. While the outcome is unknown, publish the same batch again."""
         batch = self._tried.pop(batch_id, None) or own.batch(publications, positions=positions)
         try:
             return await own.publish(batch)
@@ -170,5 +170,5 @@ async def lead(
 
 
 def writers_of(lanes: Sequence[Lane], cluster: Cluster, incarnation: str) -> Mapping[Lane, LaneWriter]:
-    """Return a writer for each lane, whoever has its lease."""
+    """Return a writer for each lane, whether or not this server has the lane's lease."""
     return {lane: LaneWriter(lane, cluster, incarnation) for lane in lanes}

@@ -1,4 +1,4 @@
-"""Take a lease, keep it, and hand it on: which server does the work that only one may do."""
+"""Take a lease, keep it, and hand it on, so that one server at a time does the work of the lease."""
 
 from collections.abc import Callable
 from typing import Final
@@ -10,7 +10,7 @@ from headrace.model.errors import FencedError, TransientError
 from headrace.runtime.clock import Clock
 
 TRIES: Final = 4
-"""Tries during the time of a lease, to take or to keep it."""
+"""Number of times that a server tries to take or prolong a lease within the duration of one lease."""
 
 _log = structlog.get_logger("cluster")
 
@@ -18,9 +18,9 @@ _log = structlog.get_logger("cluster")
 class Candidate:
     """A server that wants a lease: `win` it, then `keep` it, at the end `release` it.
 
-    `note` returns what the next holder needs to continue. While the directory is away nobody can take the lease, so a
-    holder goes on; and a candidate that could not reach the directory waits for the time of a lease before it tries
-    again, so that the former holder is the first to come back.
+    `note` returns what the next holder needs to continue. While the directory is away no server can take the lease, so
+    the holder continues. A candidate that could not reach the directory waits for the duration of a lease before the
+    next try, so that the former holder is the first to come back.
     """
 
     def __init__(

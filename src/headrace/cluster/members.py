@@ -1,4 +1,4 @@
-"""Announce this server with heartbeats, and remember which servers live."""
+"""Announce this server with heartbeats, and remember which servers are in the directory."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,7 +16,7 @@ CLASH_BEATS = 4
 
 
 class Members:
-    """The servers that live, as of the last heartbeat. `describe` returns this server as it is now."""
+    """The servers in the directory at the last heartbeat. `describe` returns the present state of this server."""
 
     def __init__(
         self, cluster: Cluster, describe: Callable[[], Server], beat_s: float, clock: Clock, metrics: Metrics
@@ -32,12 +32,12 @@ class Members:
 
     @property
     def own(self) -> Server:
-        """Return this server as it is now."""
+        """Return the present state of this server."""
         return self._describe()
 
     @property
     def servers(self) -> Sequence[Member]:
-        """Return all servers that lived at the last heartbeat, with this one as it is now, by name."""
+        """Return all servers at the last heartbeat, sorted by name. This server is in its present state."""
         own = self._describe()
         others = [member for member in self._known if member.server.incarnation != own.incarnation]
         members = [*others, Member(own, 0)]
@@ -54,13 +54,13 @@ class Members:
         return self._away is None
 
     async def run(self) -> None:
-        """Announce this server again and again, until cancelled."""
+        """Send heartbeats until cancelled."""
         while True:
             await self.beat()
             await self._clock.sleep(self._beat_s)
 
     async def beat(self) -> None:
-        """Announce this server once, and learn which others live."""
+        """Send one heartbeat, and store the servers that the directory returns."""
         own = self._describe()
         try:
             found = await self._cluster.beat(own, BEATS_MISSED * self._beat_s)
@@ -84,7 +84,7 @@ class Members:
             _log.warning("directory_away", error=str(error))
 
     async def check(self, *, thorough: bool) -> str:
-        """Return how many servers live. Raises TransientError while that is unknown, or another has this name."""
+        """Return the number of servers. Raises TransientError while unknown, or if another server has this name."""
         if self._away is not None:
             raise self._away
         if any(beats >= CLASH_BEATS for beats in self._clashes.values()):
@@ -93,7 +93,7 @@ class Members:
         return "one server" if count == 1 else f"{count} servers"
 
     def _report(self, found: dict[str, Server], own: Server) -> None:
-        """Log which servers came and went, and another server of this name."""
+        """Log servers that came or went, and any other server with this name."""
         before = {each.server.incarnation: each.server for each in self._known}
         for incarnation in before.keys() - found.keys() - {own.incarnation}:
             _log.info("server_gone", server_id=before[incarnation].server_id)

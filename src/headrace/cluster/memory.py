@@ -1,4 +1,4 @@
-"""The directory of a process that is alone: the process itself, and leases that nobody disputes."""
+"""The directory of a process that is alone: the process itself, and leases without other candidates."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -19,7 +19,7 @@ class _Lease:
 
 
 class MemoryCluster:
-    """The `Cluster` of one process. It knows the servers that beat here."""
+    """The `Cluster` of one process, with the servers that send heartbeats to it."""
 
     Settings = ClusterSettings
     SECTION = "cluster"

@@ -13,10 +13,10 @@ from headrace.redis import DEFAULT_PREFIX, RedisPrefix, RedisRetries, RedisTimeo
 from headrace.redis.connection import Redis, Script, check_packages
 
 ANSWER_MS: Final = 10_000
-"""So long an answer waits for its caller."""
+"""Milliseconds for which an answer is kept for the server that asked."""
 
 REQUEST_MS: Final = 60_000
-"""So long a box is kept that nobody serves."""
+"""Milliseconds for which a box is kept while no server serves it."""
 
 _NOW: Final = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 """Milliseconds by the server's clock: the one clock for all heartbeats and leases."""
@@ -50,7 +50,7 @@ redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'until', string.format('%.0f', no
 return {token, known[4] or ''}
 """
 )
-"""The token is at least the time in ms, so that it grows also after the server lost its data."""
+"""The token is at least the time in ms, so that it grows even after the server has lost its data."""
 
 _KEEP: Final = Script(
     _NOW
@@ -76,7 +76,7 @@ _ANSWER: Final = Script("redis.call('RPUSH', KEYS[1], ARGV[1]); return redis.cal
 
 
 class RedisClusterSettings(ClusterSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Settings of the directory, and of the server that keeps it."""
+    """Settings of the directory, and of the Redis or Valkey that stores it."""
 
     url: RedisUrl = None
     prefix: RedisPrefix = "headrace"

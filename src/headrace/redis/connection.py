@@ -132,7 +132,7 @@ class Redis:
             raise ConfigError("maxmemory-policy of the server at REDIS_URL", policy, expected)
 
     async def info(self, section: str) -> dict[str, str]:
-        """Return what the server says of itself, by name. `run_id`, in the section `server`, is new at every start."""
+        """Return a section of `INFO` by name. `run_id`, in the section `server`, is new at every start."""
         text: bytes = await self.command("INFO", section)
         named = [line.partition(":") for line in text.decode().splitlines()]
         return {name: value for name, _, value in named}
