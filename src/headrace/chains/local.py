@@ -81,7 +81,7 @@ class LocalChain:
     @classmethod
     async def open(cls, settings: BankSettings, context: Context) -> Self:
         """Return the chain. Raises ConfigError without a bank file, BadInputError for a file that is not a bank."""
-        file = cls.check_settings(settings)
+        file = await asyncio.to_thread(cls.check_settings, settings)
         return cls(settings, await asyncio.to_thread(shared_bank, file), context.clock)
 
     @staticmethod
