@@ -127,6 +127,7 @@ async def lanes(server: Running) -> dict[str, list[str]]:
     return {each["server_id"]: each["lanes"] for each in found}
 
 
+@pytest.mark.long
 async def test_the_leader_is_killed_and_what_the_client_got_is_whole_or_declared(
     tmp_path: Path, valkey: Valkey
 ) -> None:
