@@ -75,6 +75,7 @@ async def test_refused_replay_is_filled_from_the_ledger_or_a_gap(code: grpc.Stat
         assert low <= landed.slot <= high
 
 
+@pytest.mark.long
 async def test_replay_begins_at_the_oldest_slot_that_the_node_names() -> None:
     async with rig(node_options={"replay_slots": 20}) as made:
         await flowed(made)
@@ -87,7 +88,6 @@ async def test_replay_begins_at_the_oldest_slot_that_the_node_names() -> None:
         made.back()
         await made.until(lambda: landed.signature in made.signatures(), flowing=True)
         await made.until(lambda: len(made.gaps(ACCOUNTS)) == 2, flowing=True)
-        await made.until(lambda: b"%d" % (lost_at + 39) in made.accounts())
         low, high, _ = made.gaps(ACCOUNTS)[0]
         had = {int(each) for each in made.accounts() if each.isdigit()}
         assert low <= lost_at <= high
