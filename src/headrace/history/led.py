@@ -1,26 +1,16 @@
 """The history of servers that publish in turn: open while this server has the lane `ingest`, and closed otherwise."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from headrace.history import History, Kept, Written
-from headrace.history.candles import Candle
-from headrace.history.rows import (
-    CandleQuery,
-    Extent,
-    GapQuery,
-    Page,
-    SlotQuery,
-    StoredGap,
-    StoredSlot,
-    StoredToken,
-    StoredTrade,
-    TokenQuery,
-    TradeQuery,
-)
+from headrace.history.queries import Queries
 from headrace.model.errors import ElsewhereError, TransientError
 
+T = TypeVar("T")
 
-class LedHistory:
+
+class LedHistory(Queries):
     """`History` on files that one server at a time has open, from `take` to `release`.
 
     Without the files every query and write raises ElsewhereError, and `check` returns. `open_files` opens the files.
@@ -49,30 +39,15 @@ class LedHistory:
     async def clear(self) -> None:
         await self._files.clear()
 
-    async def extent(self) -> Extent:
-        return await self._files.extent()
-
-    async def trades(self, query: TradeQuery) -> Page[StoredTrade]:
-        return await self._files.trades(query)
-
-    async def tokens(self, query: TokenQuery) -> Page[StoredToken]:
-        return await self._files.tokens(query)
-
-    async def candles(self, query: CandleQuery) -> Page[Candle]:
-        return await self._files.candles(query)
-
-    async def gaps(self, query: GapQuery) -> Page[StoredGap]:
-        return await self._files.gaps(query)
-
-    async def slots(self, query: SlotQuery) -> Page[StoredSlot]:
-        return await self._files.slots(query)
-
     async def check(self, *, thorough: bool) -> None:
         if self._opened is not None:
             await self._opened.check(thorough=thorough)
 
     async def close(self) -> None:
         await self.release()
+
+    async def _read(self, work: Callable[[History], Awaitable[T]]) -> T:
+        return await work(self._files)
 
     @property
     def _files(self) -> History:

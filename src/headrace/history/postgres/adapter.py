@@ -11,22 +11,9 @@ from headrace.database import migrations
 from headrace.database.postgres_group_commit import AWAY, Db, away
 from headrace.database.postgres_session import SESSION, TIMEOUT_S, connect, reconnect
 from headrace.history import HistorySettings, Kept, Written
-from headrace.history.candles import Candle
 from headrace.history.postgres.reading import Reading
 from headrace.history.postgres.writing import Writing
-from headrace.history.rows import (
-    CandleQuery,
-    Extent,
-    GapQuery,
-    Page,
-    SlotQuery,
-    StoredGap,
-    StoredSlot,
-    StoredToken,
-    StoredTrade,
-    TokenQuery,
-    TradeQuery,
-)
+from headrace.history.queries import Queries
 from headrace.model.errors import ConfigError, InvariantError, TransientError
 from headrace.runtime.clock import Clock
 
@@ -40,7 +27,7 @@ _DEFECTS: Final = (ArithmeticError, ValueError, TypeError, LookupError, asyncpg.
 """Errors that show that a fact can't be stored, although the database is usable."""
 
 
-class PostgresHistory:
+class PostgresHistory(Queries):
     """`History` on a database, which several processes may read.
 
     The first write makes a process the writer. It holds an advisory lock until it is closed, its connection is lost, or
@@ -99,24 +86,6 @@ class PostgresHistory:
 
     async def clear(self) -> None:
         await self._write(Writing.clear)
-
-    async def extent(self) -> Extent:
-        return await self._read(Reading.extent)
-
-    async def trades(self, query: TradeQuery) -> Page[StoredTrade]:
-        return await self._read(lambda tables: tables.trades(query))
-
-    async def tokens(self, query: TokenQuery) -> Page[StoredToken]:
-        return await self._read(lambda tables: tables.tokens(query))
-
-    async def candles(self, query: CandleQuery) -> Page[Candle]:
-        return await self._read(lambda tables: tables.candles(query))
-
-    async def gaps(self, query: GapQuery) -> Page[StoredGap]:
-        return await self._read(lambda tables: tables.gaps(query))
-
-    async def slots(self, query: SlotQuery) -> Page[StoredSlot]:
-        return await self._read(lambda tables: tables.slots(query))
 
     async def check(self, *, thorough: bool) -> None:
         if self._writing is not None and self._clock.monotonic() - self._written_at < self._settings.pool_idle_s:

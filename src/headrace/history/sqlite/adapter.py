@@ -11,20 +11,7 @@ from typing import ClassVar, Final, Self, TypeVar
 
 from headrace.adapters import Context
 from headrace.history import HistorySettings, Kept, Written
-from headrace.history.candles import Candle
-from headrace.history.rows import (
-    CandleQuery,
-    Extent,
-    GapQuery,
-    Page,
-    SlotQuery,
-    StoredGap,
-    StoredSlot,
-    StoredToken,
-    StoredTrade,
-    TokenQuery,
-    TradeQuery,
-)
+from headrace.history.queries import Queries
 from headrace.history.sqlite.reading import Reading
 from headrace.history.sqlite.writing import Writing
 from headrace.model.errors import InvariantError, TransientError
@@ -39,7 +26,7 @@ _DEFECTS: Final = (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.Progr
 """Errors that show that a fact can't be stored, although the files are usable."""
 
 
-class SqliteHistory:
+class SqliteHistory(Queries):
     """`History` on files. The first call opens them; a call after a failed call opens them again."""
 
     Settings: ClassVar = HistorySettings
@@ -79,24 +66,6 @@ class SqliteHistory:
 
     async def clear(self) -> None:
         await self._write(Writing.clear)
-
-    async def extent(self) -> Extent:
-        return await self._read(Reading.extent)
-
-    async def trades(self, query: TradeQuery) -> Page[StoredTrade]:
-        return await self._read(lambda files: files.trades(query))
-
-    async def tokens(self, query: TokenQuery) -> Page[StoredToken]:
-        return await self._read(lambda files: files.tokens(query))
-
-    async def candles(self, query: CandleQuery) -> Page[Candle]:
-        return await self._read(lambda files: files.candles(query))
-
-    async def gaps(self, query: GapQuery) -> Page[StoredGap]:
-        return await self._read(lambda files: files.gaps(query))
-
-    async def slots(self, query: SlotQuery) -> Page[StoredSlot]:
-        return await self._read(lambda files: files.slots(query))
 
     async def check(self, *, thorough: bool) -> None:
         await self._write(Writing.check)
