@@ -4,7 +4,8 @@ import csv
 import json
 from pathlib import Path
 
-from headrace.cli.exporting import CANDLE_COLUMNS, PAGE, TRADE_COLUMNS
+from headrace.cli.exporting import CANDLE_COLUMNS, TRADE_COLUMNS
+from headrace.cli.history import PAGE
 from headrace.gateway.routes.history import CandleItem, TradeItem
 from headrace.model.keys import WSOL_MINT
 from tests.cli.conftest import Headrace, in_thread

@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 from urllib.parse import quote
 
-from headrace.cli.ordering import Json, ask
+from headrace.cli.history import pages, time_of
+from headrace.cli.ordering import Json
 from headrace.model.errors import ConfigError
 
-PAGE: Final = 1_000
 REPORT_S: Final = 0.5
 TRADE_COLUMNS: Final = (
     "time", "slot", "signature", "event_id", "program", "program_id", "side", "mint", "quote_mint", "base_amount",
@@ -35,12 +35,11 @@ def candles(arguments: argparse.Namespace) -> int:
 
 def _export(arguments: argparse.Namespace, path: str, names: Sequence[str], columns: Sequence[str]) -> int:
     """Write all rows of the query. Returns the exit status; raises what `ask` raises."""
-    query = {name.rstrip("_"): value for name in names if (value := getattr(arguments, name)) is not None}
     csv_wanted = arguments.format == "csv" and not arguments.json
     progress = _Progress(sys.stderr, shown=not arguments.quiet)
     with _out(arguments.out) as out:
         table = csv.writer(out)
-        for number, items in enumerate(_pages(arguments, path, query)):
+        for number, items in enumerate(pages(arguments, path, names)):
             if csv_wanted and number == 0:  # a refused query prints nothing
                 table.writerow(columns)
             if csv_wanted:
@@ -50,17 +49,6 @@ def _export(arguments: argparse.Namespace, path: str, names: Sequence[str], colu
             progress.count(items)
     progress.end()
     return 0
-
-
-def _pages(arguments: argparse.Namespace, path: str, query: dict[str, Any]) -> Iterator[list[Json]]:
-    """Yield the items of each page, until no more follow."""
-    params = {**query, "limit": PAGE}
-    while True:
-        page = ask(arguments, "GET", path, params=params)
-        yield page["items"]
-        if page["next"] is None:
-            return
-        params["cursor"] = page["next"]
 
 
 @contextmanager
@@ -92,7 +80,7 @@ class _Progress:
         """Add a page."""
         self._rows += len(items)
         if items:
-            self._at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(items[-1]["time"]))
+            self._at = time_of(items[-1])
         if self._shown and self._out.isatty() and time.monotonic() - self._last >= REPORT_S:
             self._last = time.monotonic()
             self._out.write(f"\r{self._line()}\x1b[K")

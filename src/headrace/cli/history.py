@@ -3,7 +3,7 @@
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -49,36 +49,45 @@ def slots(arguments: argparse.Namespace) -> int:
 
 def _print(arguments: argparse.Namespace, path: str, names: Sequence[str], columns: Sequence[str], row: Row) -> int:
     """Print up to `--limit` items, page after page."""
-    given = {name.rstrip("_"): value for name in names if (value := getattr(arguments, name)) is not None}
-    left: int = arguments.limit
     rows: list[list[str]] = []
-    while left > 0:
-        page = ask(arguments, "GET", path, params={**given, "limit": min(left, PAGE)})
-        for item in page["items"]:
+    for items in pages(arguments, path, names, limit=arguments.limit):
+        for item in items:
             if arguments.json:
                 print(json.dumps(item))
             else:
                 rows.append(row(item))
-        left -= len(page["items"])
-        if page["next"] is None:
-            break
-        given["cursor"] = page["next"]
     if not arguments.json:
         print(table(columns, rows))
     return 0
 
 
+def pages(
+    arguments: argparse.Namespace, path: str, names: Sequence[str], *, limit: int | None = None
+) -> Iterator[list[Json]]:
+    """Yield the items of each page, up to `limit` items in all. `names` are the arguments that the query has."""
+    query = {name.rstrip("_"): value for name in names if (value := getattr(arguments, name)) is not None}
+    left = limit
+    while left is None or left > 0:
+        page = ask(arguments, "GET", path, params={**query, "limit": PAGE if left is None else min(left, PAGE)})
+        yield page["items"]
+        if page["next"] is None:
+            return
+        query["cursor"] = page["next"]
+        left = None if left is None else left - len(page["items"])
+
+
+def time_of(item: Json) -> str:
+    """Return the time of a trade or candle in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(item["time"]))
+
+
 def _trade(item: Json) -> list[str]:
     shown = _values("slot", "side", "base_amount", "quote_amount", "mint", "program", "user", "commitment")(item)
-    return [_time(item), *shown]
+    return [time_of(item), *shown]
 
 
 def _candle(item: Json) -> list[str]:
-    return [_time(item), *_values("open", "high", "low", "close", "base_amount", "quote_amount", "trades")(item)]
-
-
-def _time(item: Json) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(item["time"]))
+    return [time_of(item), *_values("open", "high", "low", "close", "base_amount", "quote_amount", "trades")(item)]
 
 
 def _values(*names: str) -> Row:
