@@ -6,7 +6,7 @@ import msgspec
 
 from headrace.fanout.client import Client
 from headrace.fanout.framing import Framing
-from headrace.fanout.groups import CUT_BYTES, PENDING_MAX, Item, Sent
+from headrace.fanout.groups import Item, Sent, count_of_cut
 from headrace.model.events import Message
 from headrace.model.topics import ALL
 from headrace.protocol import frames
@@ -85,7 +85,8 @@ class Everyone:
 
         Clients that now have something to write, and had nothing before, are appended to `touched`.
         """
-        items = self._next_items()
+        count = count_of_cut(self.pending)
+        items, self.pending = self.pending[:count], self.pending[count:]
         payloads = [item.payload(framer) for item in items]
         others = [item.payload(framer) for item in items if item.message.topic != ALL]
         sent_frames = sent_bytes = 0
@@ -106,18 +107,6 @@ class Everyone:
         for client, missed in self._paused.items():
             self._count(client, missed, items)
         return Sent(sent_frames, sent_bytes)
-
-    def _next_items(self) -> list[Item]:
-        """Remove and return about CUT_BYTES of messages, but all if there are more than PENDING_MAX."""
-        room, count = CUT_BYTES, len(self.pending)
-        if count <= PENDING_MAX:
-            for index, item in enumerate(self.pending):
-                room -= len(item.message.body)
-                if room < 0 and index:
-                    count = index
-                    break
-        items, self.pending = self.pending[:count], self.pending[count:]
-        return items
 
     def _count(self, client: Client, missed: dict[str, Missed], items: Iterable[Item]) -> None:
         by_subscription = ALL in self._subscribed.get(client, ())

@@ -3,7 +3,7 @@
 import asyncio
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -155,6 +155,17 @@ class Sent(NamedTuple):
     bytes: int
 
 
+def count_of_cut(pending: Sequence[Item]) -> int:
+    """Return how many of these messages a tick sends: about CUT_BYTES, but all if there are more than PENDING_MAX."""
+    if len(pending) <= PENDING_MAX:
+        room = CUT_BYTES
+        for index, item in enumerate(pending):
+            room -= len(item.message.body)
+            if room < 0 and index:
+                return index
+    return len(pending)
+
+
 class Group:
     """All subscriptions of one topic with the same filter and conflation, and the messages to send to them.
 
@@ -301,14 +312,8 @@ class Group:
         return Sent(sent_frames, sent_bytes)
 
     def _next_items(self) -> list[Item]:
-        pending, count = self.pending, len(self.pending)
-        if count <= PENDING_MAX:
-            room = CUT_BYTES
-            for index, item in enumerate(pending):
-                room -= len(item.message.body)
-                if room < 0 and index:
-                    count = index
-                    break
+        pending = self.pending
+        count = count_of_cut(pending)
         if self.window is not None:
             del self.window.numbers[:count]
         if count == len(pending):

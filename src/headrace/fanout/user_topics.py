@@ -55,7 +55,7 @@ def announcement(letter: Letter, at: Position) -> Publication:
 
 
 class UserTopics:
-    """This server's connections to each user. New inbox messages reach them through a sink of the bus."""
+    """Connections of this server to each user. New inbox messages reach them through a sink of the bus."""
 
     def __init__(self, inbox: Inbox, supervisor: Supervisor, clock: Clock, metrics: Metrics) -> None:
         self.inbox, self.supervisor, self.clock = inbox, supervisor, clock

@@ -42,7 +42,7 @@ class Window(Generic[V]):
         self.waiting: Latest[tuple[int, V]] = Latest()
         self.numbers: list[int] = []
         self.tick: int | None = None
-        """When the window ends, in units of GRAIN_S of the monotonic clock; None while the window is not open."""
+        """Time at which the window ends, in units of GRAIN_S of the monotonic clock; None while it is not open."""
 
     def put(self, key: str | None, number: int, value: V) -> bool:
         """Replace the value of `key`. Return whether too many messages wait, in this window or in all windows."""
