@@ -72,7 +72,7 @@ NEEDS_A_SERVER: Final = {
 """Their programs run in tests/gateway and tests/sdk."""
 
 NEEDS_A_BROKER: Final = {"docs/how-to/many-servers.md"}
-"""Its program needs RabbitMQ and a package for it, so it is only compiled."""
+"""Name of the page's program that needs RabbitMQ and a package for it, so it is only compiled."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a server or network may do: what clients then got and were told is complete, in order and without repeats."""
+"""Faults of server and network: what clients then got and were told is complete, in order and without repeats."""
 
 import asyncio
 from collections.abc import AsyncIterator

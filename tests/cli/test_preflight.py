@@ -1,4 +1,4 @@
-"""What `serve` refuses, `config` and `check` refuse too, and `serve` refuses before anything is opened."""
+"""`config` and `check` refuse the settings that `serve` refuses, and `serve` refuses before anything is opened."""
 
 import json
 import socket

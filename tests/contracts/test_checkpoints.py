@@ -1,4 +1,4 @@
-"""What every store of checkpoints in the register must do."""
+"""The contract of every store of checkpoints in the register."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

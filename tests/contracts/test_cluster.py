@@ -1,4 +1,4 @@
-"""What every directory of servers in the register must do; a new one is tested by being registered."""
+"""The contract of every directory of servers in the register; a new one is tested by being registered."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence

@@ -30,7 +30,7 @@ def used_by(expression: str) -> Used:
 
 
 class Exported(NamedTuple):
-    """What a server exports: metric (as in samples) → label → values; and all names, with or without samples."""
+    """Exports of a server: metric (as in samples) → label → values; and all names, with or without samples."""
 
     names: set[str]
     labels: dict[str, dict[str, set[str]]]

@@ -84,7 +84,7 @@ AWAITED: Final = (
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """What a server exports that decoded trades, lost its node, refused and closed clients, and executed an order."""
+    """Return the exports of a server that decoded, lost its node, refused and closed clients, and executed an order."""
     return read_exposition(asyncio.run(scrape(tmp_path_factory.mktemp("server"))))
 
 

@@ -16,7 +16,7 @@ COMPOSE: Final = shutil.which("docker-compose") or ""
 SYSTEMD: Final = shutil.which("systemd-analyze") or ""
 
 _OWN: Final = HERE.parents[1] / ".tools" / "bin"
-"""Where `.ci/run` installs programs from wheels and Go modules."""
+"""Folder in which `.ci/run` installs programs from wheels and Go modules."""
 
 
 def _tool(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Which bus a process uses: MESSAGE_BROKER_ENABLED is the switch, and contradictions are refused."""
+"""The bus that a process uses: MESSAGE_BROKER_ENABLED is the switch, and contradictions are refused."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What one process knows of a lane's log on Redis: how far the view has read it, and which entries are kept there."""
+"""A lane's log on Redis as one process knows it: the last entry in the view, and the entries that are kept there."""
 
 import asyncio
 import secrets

@@ -31,7 +31,7 @@ _log = structlog.get_logger("bus")
 
 
 class Identity(NamedTuple):
-    """Who a writer is: the name of its claim, and the token of its lease."""
+    """Identity of a writer: the name of its claim, and the token of its lease."""
 
     name: str
     token: int
@@ -86,7 +86,7 @@ class RedisWriter:
         self.lane: Lane = log.lane
         self.identity, self.local = identity, False
         self.trouble: TransientError | None = None
-        """Why the newest entries are not in the log yet."""
+        """Reason why the newest entries are not in the log yet."""
         self._owner, self._log, self._redis, self._clock = owner, log, redis, clock
         self._ledger, self._local_after_s = ledger, local_after_s
         self._backoff = Backoff(initial_s=0.02, max_s=1.0)

@@ -32,7 +32,7 @@ _HINTS: Final[Mapping[int, str]] = {
 
 
 class Access(NamedTuple):
-    """Where the JSON Web Token is, if there is one, and the certificates to trust."""
+    """Place of the JSON Web Token, if there is one, and the certificates to trust."""
 
     token_file: Path | None = None
     text: str | None = None

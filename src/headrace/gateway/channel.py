@@ -99,7 +99,7 @@ class Channel:
                     self._complain("away", str(error))
                     await self._clock.sleep(backoff.next_s())
                     continue
-                backoff = Backoff(0.1, 5.0)
+                backoff.reset()
                 self._waiting_bytes -= len(self._waiting.popleft())
                 self._count("published")
 
@@ -110,7 +110,7 @@ class Channel:
             try:
                 async with aclosing(self._cluster.messages()) as messages:
                     async for text in messages:
-                        backoff = Backoff(0.1, 5.0)
+                        backoff.reset()
                         if self._leads():
                             await self.take(text)
             except TransientError as error:

@@ -88,7 +88,7 @@ class Pipeline:
         self.received_at: float | None = None
         """When the last batch of updates came, by the monotonic clock."""
         self.taken = self.published = 0
-        """How many updates were taken from the outlet, and how many of them are published."""
+        """Numbers of updates that were taken from the outlet, and of those that are published."""
         self.known: set[str] = set()
         """Ids of events that another process published: until they are retracted, they are not published again."""
         self._busy_since: float | None = None

@@ -66,7 +66,7 @@ class EventKind(StrEnum):
 
 
 class AttemptStatus(StrEnum):
-    """What is known about one signed transaction. `UNKNOWN` is not final: a later check of the chain decides."""
+    """Knowledge about one signed transaction. `UNKNOWN` is not final: a later check of the chain decides."""
 
     JOURNALED = "JOURNALED"
     SENT = "SENT"

@@ -38,7 +38,7 @@ class _Quoted:
         self.asked: dict[str, str] = {"inputMint": mint_in, "outputMint": mint_out, "amount": amount}
         self.revision: Hashable = None
         self.again_at_s: float | None = 0.0
-        """When venues are asked again, as they gave no quote; None: once their revision changes."""
+        """Time at which venues that gave no quote are asked again; None: as soon as their revision changes."""
         self.content: dict[str, Any] | None = None
         """Content of the last message, but for its slot."""
 

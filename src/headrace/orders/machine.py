@@ -1,4 +1,4 @@
-"""Which event may follow which status: one table for orders and one for attempts. No other step is possible. Pure."""
+"""The events that may follow each status: a table for orders and one for attempts. No other step is possible. Pure."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

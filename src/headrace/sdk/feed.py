@@ -64,7 +64,7 @@ class Feed:
         self.standing = Standing.AWAY
         self.items: deque[Item] = deque()
         self.failure: Refused | None = None
-        """Why no values follow after `items`; None while more may follow."""
+        """Reason why no values follow after `items`; None while more may follow."""
         self.began = False
         """Whether the server has ever accepted the subscription."""
         self.behind = False

@@ -46,11 +46,7 @@ from headrace.service.settings import REGISTERS, ProgramSettings, Registers
 from headrace.service.shared import Lanes, new_members, server_id_of
 from headrace.service.shared import watch as watch_members
 from headrace.service.stream import Choice, FollowedAccounts, OpenSource, chosen
-from headrace.service.updates import (
-    load_programs,
-    new_resolver,
-    open_rpc,
-)
+from headrace.service.updates import load_programs, new_resolver, open_rpc
 from headrace.sources.recording import RecorderSettings
 
 DRAIN_S: Final = 10.0

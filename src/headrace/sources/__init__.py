@@ -18,7 +18,7 @@ NOTHING_COVERED: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Ending(NamedTuple):
-    """Why a source ended; a value, not an exception.
+    """Reason why a source ended; a value, not an exception.
 
     - `exhausted`: a recording is over.
     - `stopped`: the source was stopped.

@@ -13,7 +13,7 @@ SLOTS_MAX: Final = 1_024
 
 
 class Known:
-    """What is known of one account: its content at the end of each slot from `first` to `upto`.
+    """Knowledge of one account: its content at the end of each slot from `first` to `upto`.
 
     `versions` are (slot, content), oldest first; content None: the account does not exist. `upto` is `first - 1` while
     the slot of the only version may still change the account.

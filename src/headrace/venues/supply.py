@@ -1,4 +1,4 @@
-"""Where the venue of pools gets their states: from a bank, or from the stream and a node."""
+"""Supply the venue of pools with states: from a bank, or from the stream and a node."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
